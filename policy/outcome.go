@@ -1,0 +1,109 @@
+package policy
+
+import (
+	"strconv"
+	"time"
+)
+
+// Fwd says why a request went to upstream: the values of the fwd parameter of RFC 9211 section 2.2.
+type Fwd uint8
+
+// FwdNone means that the request was answered here.
+const (
+	FwdNone    Fwd = iota
+	FwdBypass      // the cache was configured not to handle this request
+	FwdMethod      // the method requires it
+	FwdURIMiss     // nothing is stored for this URI
+	FwdVaryMiss    // something is stored, but nothing that this request selects
+	FwdMiss        // nothing to be used, and which of the two is not known
+	FwdRequest     // the request's own directives ask for it
+	FwdStale       // what is stored is stale
+	FwdPartial     // what is stored lacks a part of the range asked for
+	fwdCount
+)
+
+var fwdNames = [fwdCount]string{"", "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"}
+
+// String returns the RFC 9211 token; FwdNone is "".
+func (f Fwd) String() string {
+	if f >= fwdCount {
+		return "miss"
+	}
+	return fwdNames[f]
+}
+
+// Outcome is what this cache did with one request, in the vocabulary of RFC 9211. It is the one source of the Cache-Status
+// field, of the metric's outcome label and of the log's outcome value.
+type Outcome struct {
+	Hit       bool // answered from a stored response without going to upstream first
+	Fwd       Fwd
+	FwdStatus int  // status of the upstream's response where it differs from the one sent; 0 = not said
+	Stored    bool // the response is being stored
+	Collapsed bool // the request was answered by another one's fetch
+	HasTTL    bool
+	TTL       time.Duration // remaining freshness lifetime, negative when stale; said when HasTTL
+	Detail    Reason
+}
+
+// Label returns the outcome as one word for metrics and logs: "hit", "stale" (a hit on a stale stored response), "collapsed",
+// one of the fwd tokens, or "error" where we answered ourselves.
+func (o Outcome) Label() string {
+	switch {
+	case o.Hit && o.HasTTL && o.TTL < 0:
+		return "stale"
+	case o.Hit:
+		return "hit"
+	case o.Collapsed:
+		return "collapsed"
+	case o.Fwd != FwdNone:
+		return o.Fwd.String()
+	default:
+		return "error"
+	}
+}
+
+// Labels returns every value that Label can return.
+func Labels() []string {
+	labels := []string{"hit", "stale", "collapsed", "error"}
+	for f := FwdNone + 1; f < fwdCount; f++ {
+		labels = append(labels, f.String())
+	}
+	return labels
+}
+
+// AppendCacheStatus appends this cache's member of the Cache-Status list (RFC 9211 section 2) to dst. The name must be a valid
+// structured-field token. TTL is in whole seconds, rounded down.
+func (o Outcome) AppendCacheStatus(dst []byte, name string) []byte {
+	dst = append(dst, name...)
+	if o.Hit {
+		dst = append(dst, "; hit"...)
+	}
+	if o.Fwd != FwdNone {
+		dst = append(append(dst, "; fwd="...), o.Fwd.String()...)
+	}
+	if o.FwdStatus != 0 {
+		dst = strconv.AppendInt(append(dst, "; fwd-status="...), int64(o.FwdStatus), 10)
+	}
+	if o.HasTTL {
+		dst = strconv.AppendInt(append(dst, "; ttl="...), floorSeconds(o.TTL), 10)
+	}
+	if o.Stored {
+		dst = append(dst, "; stored"...)
+	}
+	if o.Collapsed {
+		dst = append(dst, "; collapsed"...)
+	}
+	if o.Detail != None {
+		dst = append(append(dst, "; detail="...), o.Detail.String()...)
+	}
+	return dst
+}
+
+// floorSeconds rounds towards minus infinity, so that a response 0.2 s past its lifetime has ttl=-1, not 0.
+func floorSeconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d < 0 && d%time.Second != 0 {
+		s--
+	}
+	return s
+}
