@@ -1,0 +1,118 @@
+package metrics
+
+// Every metric, in the order of a request's journey: requests, upstream, Redis, near memory, saves, fills. Names and labels
+// are a contract (they change only with a note in the changelog); so is each help text, which is what an operator reads.
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// requestBuckets are upper bounds in seconds. A near hit takes some tens of microseconds and a slow page a minute: three
+// bounds a decade, so that a quantile read from them is off by less than a factor of 2.5.
+var requestBuckets = []float64{
+	.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60,
+}
+
+// upstreamBuckets start at half a millisecond: nothing upstream answers faster than a round trip and some work.
+var upstreamBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// redisBuckets end at a second: redis.timeout (50 ms by default) cuts everything a request waits for.
+var redisBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
+
+type instruments struct {
+	requests        *prometheus.CounterVec
+	requestSeconds  *prometheus.HistogramVec
+	upstreamSeconds *prometheus.HistogramVec
+	upstreamErrors  *prometheus.CounterVec
+	redisSeconds    *prometheus.HistogramVec
+	redisErrors     *prometheus.CounterVec
+	breakerState    *prometheus.GaugeVec
+	nearEvictions   prometheus.Counter
+	saves           *prometheus.CounterVec
+	refusals        *prometheus.CounterVec
+	corrupt         prometheus.Counter
+	fillWaiters     prometheus.Gauge
+}
+
+func newInstruments() instruments {
+	return instruments{
+		requests: counters("cacheproxy_requests_total",
+			"Client requests that ended, each exactly once: answered, aborted, or given up by the client. "+
+				"outcome is hit, stale, collapsed, error or the fwd value of Cache-Status (RFC 9211); "+
+				"tier is where the stored response came from (near, redis) or none. "+
+				"The sum over tier of one outcome equals cacheproxy_request_seconds_count.",
+			"outcome", "tier"),
+		requestSeconds: histograms("cacheproxy_request_seconds",
+			"Seconds from the request's head to the end of its response, the client's own slowness included. "+
+				"The same events as cacheproxy_requests_total. An upgraded connection counts for as long as it lives.",
+			requestBuckets, "outcome"),
+		upstreamSeconds: histograms("cacheproxy_upstream_seconds",
+			"Seconds from handing a request to the upstream's transport to its final response head: connecting, TLS, sending and "+
+				"waiting, not the body. Exchanges without a head are not here but in cacheproxy_upstream_errors_total. "+
+				"Revalidations and refreshes count, so this is not the number of misses.",
+			upstreamBuckets, "upstream"),
+		upstreamErrors: counters("cacheproxy_upstream_errors_total",
+			"Exchanges with an upstream that failed, each once; cause is a proxy error type of RFC 9209. "+
+				"Those that failed in the body were counted in cacheproxy_upstream_seconds too. "+
+				"A 5xx status is a response, not a failure; a client that leaves is not a failure either.",
+			"cause"),
+		redisSeconds: histograms("cacheproxy_redis_seconds",
+			"Seconds of one operation on Redis as its caller saw it, waiting for a connection included, whether it failed or not. "+
+				"A pipeline or a script is one operation. Operations refused by an open breaker are not counted.",
+			redisBuckets, "op"),
+		redisErrors: counters("cacheproxy_redis_errors_total",
+			"Operations on Redis that failed, each also in cacheproxy_redis_seconds_count. "+
+				"A key that does not exist is no failure, nor is a corrupt value (see cacheproxy_corrupt_total).",
+			"cause"),
+		breakerState: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "cacheproxy_breaker_state",
+			Help: "State of the breaker in front of target: 0 closed (asked as usual), 1 half open (a probe is under way), " +
+				"2 open (not asked at all).",
+		}, []string{"target"}),
+		nearEvictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cacheproxy_near_evictions_total",
+			Help: "Stored responses that left near memory before their time to make room for others. " +
+				"Those that expired, were replaced or were invalidated are not counted.",
+		}),
+		saves: counters("cacheproxy_saves_total",
+			"Responses that were to be stored, by how the Redis half ended, each once: ok; near-only (no Redis, or too large for it); "+
+				"dropped-full (the queue was full); dropped-slow (waited too long); refused (Redis holds something newer); "+
+				"error (also in cacheproxy_redis_errors_total, unless the breaker was open). "+
+				"Near memory may hold the response whatever is said here.",
+			"result"),
+		refusals: counters("cacheproxy_refusals_total",
+			"Responses from upstream that policy did not store, by the first rule that said no (see the reasons in the "+
+				"documentation). Responses that were to be stored are in cacheproxy_saves_total instead, also when that failed.",
+			"reason"),
+		corrupt: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cacheproxy_corrupt_total",
+			Help: "Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. " +
+				"Each was treated as a miss, so its request is in cacheproxy_requests_total as such. Values of a newer version are not counted.",
+		}),
+		fillWaiters: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cacheproxy_fill_waiters",
+			Help: "Requests that at this moment wait on, or read from, a fetch that another request began. " +
+				"When they end they are in cacheproxy_requests_total as collapsed, unless they had to go alone.",
+		}),
+	}
+}
+
+var (
+	nearBytesDesc = prometheus.NewDesc("cacheproxy_near_bytes",
+		"Bytes that near memory accounts for, overhead included; bounded by near.size.", nil, nil)
+	nearEntriesDesc = prometheus.NewDesc("cacheproxy_near_entries",
+		"Cache URLs held in near memory, each with all its variants. May count some that expired and are not removed yet.", nil, nil)
+)
+
+func (i *instruments) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		i.requests, i.requestSeconds, i.upstreamSeconds, i.upstreamErrors, i.redisSeconds, i.redisErrors, i.breakerState,
+		i.nearEvictions, i.saves, i.refusals, i.corrupt, i.fillWaiters,
+	}
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+}
