@@ -45,12 +45,12 @@ type Outcome struct {
 	Detail    Reason
 }
 
-// Label returns the outcome as one word for metrics and logs: "hit", "stale" (a hit on a stale stored response), "collapsed",
-// one of the fwd tokens, or "error" where we answered ourselves.
+// Label returns the outcome as one word for metrics and logs: "hit", "hit-stale" (a hit on a stale stored response),
+// "collapsed", one of the fwd tokens, or "error" where we answered ourselves.
 func (o Outcome) Label() string {
 	switch {
 	case o.Hit && o.HasTTL && o.TTL < 0:
-		return "stale"
+		return "hit-stale"
 	case o.Hit:
 		return "hit"
 	case o.Collapsed:
@@ -64,7 +64,7 @@ func (o Outcome) Label() string {
 
 // Labels returns every value that Label can return.
 func Labels() []string {
-	labels := []string{"hit", "stale", "collapsed", "error"}
+	labels := []string{"hit", "hit-stale", "collapsed", "error"}
 	for f := FwdNone + 1; f < fwdCount; f++ {
 		labels = append(labels, f.String())
 	}
