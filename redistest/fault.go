@@ -1,0 +1,234 @@
+package redistest
+
+// The fault proxy: listener -> link (client connection, server connection) -> two pumps, one each way. A pump reads a piece,
+// asks the gate what is to become of it, and writes it. The gate looks at the mode; while the mode says hold, the pump waits for
+// the mode to change. Every change of mode closes the channel `changed` and makes a new one, which wakes all who wait.
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Fault is a TCP proxy in front of a server, through which everything passes until it is told otherwise. Its methods replace
+// each other: the last one called holds, for the connections that exist (those that were not cut) and for new ones. Unlike
+// those of Server they may be called from any goroutine.
+type Fault struct {
+	t      testing.TB
+	server *Server // nil in front of something else
+	addr   string
+	target string
+
+	mu       sync.Mutex
+	mode     mode
+	delay    time.Duration
+	changed  chan struct{}
+	listener net.Listener // nil while cut or closed
+	links    map[*link]struct{}
+	running  sync.WaitGroup // the accept loop and all pumps
+}
+
+type mode uint8
+
+const (
+	pass    mode = iota
+	delayed      // bytes from the server wait before they go on
+	held         // nothing goes on, nothing is lost
+	garbled      // bytes from the server are replaced
+	cut          // no connection exists and none is accepted
+	closed       // the test is over
+)
+
+// garbage is no RESP, no TLS record and no HTTP, whatever a parser looks at first.
+const garbage = "\x00\xff garbage \xfe\r\n"
+
+// link is one client's connection and the one to the server that belongs to it.
+type link struct{ client, server net.Conn }
+
+// Fault puts a proxy in front of the server. It stays usable while the server restarts.
+func (s *Server) Fault() *Fault {
+	s.t.Helper()
+	f := NewFault(s.t, s.Addr())
+	f.server = s
+	return f
+}
+
+// NewFault puts a proxy in front of any TCP address.
+func NewFault(t testing.TB, target string) *Fault {
+	t.Helper()
+	f := &Fault{
+		t: t, addr: loopback(freePort(t)), target: target,
+		changed: make(chan struct{}), links: map[*link]struct{}{},
+	}
+	if err := f.listen(); err != nil {
+		t.Fatalf("redistest: fault proxy: %v", err)
+	}
+	t.Cleanup(f.close)
+	return f
+}
+
+// Addr is the proxy's address, 127.0.0.1:port; it stays the same when the proxy was cut and heals.
+func (f *Fault) Addr() string { return f.addr }
+
+// URL is the server's URL through the proxy; empty when the proxy is not in front of a Server.
+func (f *Fault) URL() string {
+	if f.server == nil {
+		return ""
+	}
+	return f.server.urlAt(f.addr)
+}
+
+// Heal lets everything pass again; bytes that were held or delayed go on at once.
+func (f *Fault) Heal() { f.set(pass, 0) }
+
+// Delay holds each piece (up to 64 KiB) that comes from the server back for d.
+func (f *Fault) Delay(d time.Duration) { f.set(delayed, d) }
+
+// Hold accepts connections and bytes and lets nothing through, in either direction, until Heal.
+func (f *Fault) Hold() { f.set(held, 0) }
+
+// Garbage replaces each piece that comes from the server by bytes that are no valid reply.
+func (f *Fault) Garbage() { f.set(garbled, 0) }
+
+// Cut resets all connections and refuses new ones until another method is called.
+func (f *Fault) Cut() { f.set(cut, 0) }
+
+func (f *Fault) close() {
+	f.set(closed, 0)
+	f.running.Wait()
+}
+
+// set changes the mode, wakes the pumps, and brings listener and links in line with it.
+func (f *Fault) set(m mode, delay time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mode == closed {
+		return
+	}
+	f.mode, f.delay = m, delay
+	close(f.changed)
+	f.changed = make(chan struct{})
+	if m < cut {
+		if err := f.listen(); err != nil {
+			f.t.Errorf("redistest: fault proxy cannot listen again: %v", err)
+		}
+		return
+	}
+	if f.listener != nil {
+		f.listener.Close()
+		f.listener = nil
+	}
+	for l := range f.links {
+		l.reset()
+	}
+}
+
+// listen opens the listener unless it is open; called with mu held, or before anybody else knows of f.
+func (f *Fault) listen() error {
+	if f.listener != nil {
+		return nil
+	}
+	l, err := net.Listen("tcp", f.addr)
+	if err != nil {
+		return err
+	}
+	f.listener = l
+	f.running.Go(func() { f.accept(l) })
+	return nil
+}
+
+func (f *Fault) accept(listener net.Listener) {
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", f.target)
+		if err != nil {
+			// The server is down, and a proxy cannot take back that it accepted: reset is the nearest to refused.
+			(&link{client, client}).reset()
+			continue
+		}
+		f.join(&link{client, server})
+	}
+}
+
+// join starts the pumps of l, unless the proxy was cut since l was accepted.
+func (f *Fault) join(l *link) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mode >= cut {
+		l.reset()
+		return
+	}
+	f.links[l] = struct{}{}
+	f.running.Go(func() { f.pump(l, l.server, l.client, false) })
+	f.running.Go(func() { f.pump(l, l.client, l.server, true) })
+}
+
+// pump moves bytes one way until either side ends, then ends both.
+func (f *Fault) pump(l *link, dst, src net.Conn, fromServer bool) {
+	defer f.leave(l)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			piece, ok := f.gate(buf[:n], fromServer)
+			if !ok {
+				return
+			}
+			if _, err := dst.Write(piece); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (f *Fault) leave(l *link) {
+	l.client.Close()
+	l.server.Close()
+	f.mu.Lock()
+	delete(f.links, l)
+	f.mu.Unlock()
+}
+
+// gate returns what is to be written instead of piece, once it may be; not ok means that the connection is over.
+func (f *Fault) gate(piece []byte, fromServer bool) (out []byte, ok bool) {
+	for {
+		f.mu.Lock()
+		m, delay, changed := f.mode, f.delay, f.changed
+		f.mu.Unlock()
+		switch {
+		case m >= cut:
+			return nil, false
+		case m == held:
+			<-changed
+		case m == delayed && fromServer:
+			timer := time.NewTimer(delay)
+			select {
+			case <-timer.C:
+				return piece, true
+			case <-changed:
+				timer.Stop()
+			}
+		case m == garbled && fromServer:
+			return []byte(garbage), true
+		default:
+			return piece, true
+		}
+	}
+}
+
+// reset closes both connections so that the peers see a reset, not an end.
+func (l *link) reset() {
+	for _, c := range []net.Conn{l.client, l.server} {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			tcp.SetLinger(0)
+		}
+		c.Close()
+	}
+}
