@@ -53,7 +53,8 @@ const (
 
 	// What the store had to say.
 	StoreUnavailable // Redis did not answer in time, or its breaker is open
-	StoreFull        // too many saves are waiting
+	StoreFull        // too many saves are waiting, or the fills have no memory left
+	RefreshLimit     // too many background refreshes are under way
 
 	// Why we answered ourselves.
 	UpstreamFailed // no usable response from upstream
@@ -103,6 +104,7 @@ var reasonNames = [reasonCount]string{
 	ServedMaxStale:        "max-stale",
 	StoreUnavailable:      "store-unavailable",
 	StoreFull:             "store-full",
+	RefreshLimit:          "refresh-limit",
 	UpstreamFailed:        "upstream-failed",
 	LimitExceeded:         "limit-exceeded",
 	SessionMissing:        "session-missing",
