@@ -1,14 +1,170 @@
 package policy
 
-import "net/http"
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
 
-// TagTemplate is one compiled tag template.
-type TagTemplate struct{}
+// Bounds of the tags of one stored response. What is over them is left out: an origin's slip must not bloat every index.
+const (
+	maxTags   = 128 // from the response's own fields
+	maxTagLen = 256 // bytes
+)
 
-// AppendTags appends the rule's tags.
+// TagTemplate is a compiled tag of the configuration: text with placeholders. {path.N} is the N-th segment of the decoded path,
+// from 1; {host} is the request's host in lower case, without port and final dot; {header.Name} is a field of the response.
+type TagTemplate struct {
+	source string
+	parts  []tagPart
+}
+
+type tagPartKind uint8
+
+const (
+	tagText tagPartKind = iota
+	tagPath
+	tagHost
+	tagHeader
+)
+
+type tagPart struct {
+	kind tagPartKind
+	text string // the text; the canonical field name
+	n    int    // of the segment
+}
+
+// String returns the template as it was written.
+func (t TagTemplate) String() string { return t.source }
+
+// ParseTagTemplate compiles a template. The error of an unknown placeholder lists the known ones.
+func ParseTagTemplate(s string) (TagTemplate, error) {
+	t := TagTemplate{source: s}
+	if s == "" {
+		return t, errors.New("is empty")
+	}
+	if len(s) > maxTagLen {
+		return t, fmt.Errorf("is longer than %d bytes", maxTagLen)
+	}
+	for rest := s; rest != ""; {
+		brace := strings.IndexAny(rest, "{}")
+		if brace < 0 {
+			brace = len(rest)
+		}
+		if brace > 0 {
+			t.parts = append(t.parts, tagPart{text: rest[:brace]})
+			rest = rest[brace:]
+			continue
+		}
+		name, after, closed := strings.Cut(rest[1:], "}")
+		if rest[0] == '}' || !closed {
+			return t, fmt.Errorf("%q has an unpaired brace", s)
+		}
+		part, err := parsePlaceholder(name)
+		if err != nil {
+			return t, err
+		}
+		t.parts = append(t.parts, part)
+		rest = after
+	}
+	return t, nil
+}
+
+func parsePlaceholder(name string) (tagPart, error) {
+	if name == "host" {
+		return tagPart{kind: tagHost}, nil
+	}
+	if number, ok := strings.CutPrefix(name, "path."); ok {
+		if n, err := strconv.Atoi(number); err == nil && n > 0 {
+			return tagPart{kind: tagPath, n: n}, nil
+		}
+		return tagPart{}, fmt.Errorf("{%s} must number a segment from 1: {path.2}", name)
+	}
+	if field, ok := strings.CutPrefix(name, "header."); ok && isFieldName(field) {
+		return tagPart{kind: tagHeader, text: http.CanonicalHeaderKey(field)}, nil
+	}
+	return tagPart{}, fmt.Errorf("unknown placeholder {%s} (known: {path.N}, {host}, {header.Name})", name)
+}
+
+// AppendTags appends the tags that the rule gives a response: one for each template all of whose values are there and not empty.
+// in is the request, host its host as received, response the response's fields. Tags that dst has already, and those over 256
+// bytes, are left out.
 func (r *Rule) AppendTags(dst []string, in *MatchInput, host string, response http.Header) []string {
+	for i := range r.Tags {
+		if tag, ok := r.Tags[i].expand(in, host, response); ok {
+			dst = appendTag(dst, tag)
+		}
+	}
 	return dst
 }
 
-// ResponseTags appends the tags that the response names itself.
-func ResponseTags(dst []string, h http.Header) []string { return dst }
+func (t *TagTemplate) expand(in *MatchInput, host string, response http.Header) (string, bool) {
+	if len(t.parts) == 1 && t.parts[0].kind == tagText {
+		return t.parts[0].text, true
+	}
+	var tag []byte
+	for _, p := range t.parts {
+		value := p.text
+		switch p.kind {
+		case tagPath:
+			value = pathSegment(in.Path, p.n)
+		case tagHost:
+			value, _, _ = splitHost(host)
+			value = strings.TrimSuffix(strings.ToLower(value), ".")
+		case tagHeader:
+			value = response.Get(p.text)
+		}
+		if value == "" {
+			return "", false
+		}
+		tag = append(tag, value...)
+	}
+	return string(tag), true
+}
+
+// pathSegment returns the n-th segment of a clean path, "" when there are fewer.
+func pathSegment(path string, n int) string {
+	for range n {
+		_, rest, ok := strings.Cut(path, "/")
+		if !ok {
+			return ""
+		}
+		path = rest
+	}
+	segment, _, _ := strings.Cut(path, "/")
+	return segment
+}
+
+// ResponseTags appends the tags that a response names itself: Surrogate-Key and xkey separate them by white space, Cache-Tag by
+// commas. Tags that dst has already and those over 256 bytes are left out; past 128 no more are read.
+func ResponseTags(dst []string, h http.Header) []string {
+	bound := len(dst) + maxTags
+	for _, name := range [...]string{"Surrogate-Key", "Xkey", "Cache-Tag"} {
+		separators := " \t"
+		if name == "Cache-Tag" {
+			separators = ","
+		}
+		for _, line := range h[name] {
+			for line != "" && len(dst) < bound {
+				end := strings.IndexAny(line, separators)
+				if end < 0 {
+					end = len(line)
+				}
+				dst = appendTag(dst, strings.Trim(line[:end], " \t"))
+				line = line[min(end+1, len(line)):]
+			}
+		}
+	}
+	return dst
+}
+
+// appendTag appends a tag that is within bounds and not yet there.
+func appendTag(dst []string, tag string) []string {
+	if tag == "" || len(tag) > maxTagLen || slices.Contains(dst, tag) {
+		return dst
+	}
+	return append(dst, tag)
+}

@@ -1,0 +1,132 @@
+package policy
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Extras are a sequence of
+//
+//	KIND LEN ":" NAME COUNT ";" { LEN ":" VALUE }
+//
+// with KIND h (field), c (cookie), s (session field) or C (all Cookie lines), LEN the decimal number of bytes that follow the
+// colon, COUNT the number of values. Lengths, not delimiters, part the values, so that no value can pass for two. Names are
+// written even where there is no value: what was stored without regard to a field is not what its absence selects.
+
+func (k *KeyRule) extras(header http.Header, session map[string]string) string {
+	var buf [256]byte
+	out := buf[:0]
+	for _, name := range k.Headers {
+		out = appendExtra(out, 'h', name, header[name]...)
+	}
+	lines := header["Cookie"]
+	for _, name := range k.Cookies {
+		out = appendExtra(out, 'c', name, cookieValues(lines, name)...)
+	}
+	if cookiesInDoubt(lines, k.Cookies) {
+		out = appendExtra(out, 'C', "", lines...)
+	}
+	for _, name := range k.Session {
+		if value, ok := session[name]; ok {
+			out = appendExtra(out, 's', name, value)
+		} else {
+			out = appendExtra(out, 's', name)
+		}
+	}
+	return string(out)
+}
+
+func appendExtra(dst []byte, kind byte, name string, values ...string) []byte {
+	dst = appendCounted(append(dst, kind), name)
+	dst = append(strconv.AppendInt(dst, int64(len(values)), 10), ';')
+	for _, v := range values {
+		dst = appendCounted(dst, v)
+	}
+	return dst
+}
+
+func appendCounted(dst []byte, s string) []byte {
+	dst = append(strconv.AppendInt(dst, int64(len(s)), 10), ':')
+	return append(dst, s...)
+}
+
+// cookieValues returns the values of all cookies of the name in order: origins differ on whether the first or the last counts.
+func cookieValues(lines []string, name string) []string {
+	var values []string
+	for _, line := range lines {
+		for more := true; more; {
+			var pairName, value string
+			pairName, value, line, more = nextCookie(line)
+			if pairName == name {
+				values = append(values, value)
+			}
+		}
+	}
+	return values
+}
+
+// nextCookie splits off the first cookie pair of a line (RFC 6265 section 4.2.1), without the white space around its parts.
+func nextCookie(line string) (name, value, rest string, more bool) {
+	pair, rest, more := strings.Cut(line, ";")
+	name, value, _ = strings.Cut(pair, "=")
+	return strings.Trim(name, " \t"), strings.Trim(value, " \t"), rest, more
+}
+
+// cookiesInDoubt reports whether an origin may read other values of the named cookies than cookieValues does. Then the lines
+// themselves are part of the key, and the response is shared only among clients that send the very same. In doubt are:
+//   - several Cookie lines, of which some origins read one;
+//   - a quoted value with a ";" in it, or an escaped quote, which hides cookies from those that know quoted strings;
+//   - a name like a named one to an origin that ignores case, decodes names, or folds "." and " " into "_", or takes "[" for the end of it;
+//   - ", name=" in a value, where some take the comma for a separator (RFC 2109 section 4.3.4).
+func cookiesInDoubt(lines, names []string) bool {
+	if len(names) == 0 || len(lines) == 0 {
+		return false
+	}
+	if len(lines) > 1 {
+		return true
+	}
+	line := lines[0]
+	for more := true; more; {
+		var name, value string
+		name, value, line, more = nextCookie(line)
+		if strings.HasPrefix(value, `"`) && (len(value) < 2 || !strings.HasSuffix(value, `"`) || strings.Contains(value, `\`)) {
+			return true
+		}
+		folded := foldCookieName(name)
+		for _, keyed := range names {
+			if name != keyed && folded == foldCookieName(keyed) || hidesCookie(value, keyed) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func foldCookieName(name string) string {
+	if strings.Contains(name, "%") {
+		if decoded, err := url.PathUnescape(name); err == nil {
+			name = decoded
+		}
+	}
+	name, _, _ = strings.Cut(strings.Trim(name, " \t"), "[") // "role[]" is an array called role
+	return strings.ToLower(cookieNameFolder.Replace(name))
+}
+
+var cookieNameFolder = strings.NewReplacer(".", "_", " ", "_", "+", "_")
+
+// hidesCookie reports whether value goes on, after a comma, with a cookie of the name.
+func hidesCookie(value, name string) bool {
+	for {
+		_, after, ok := strings.Cut(value, ",")
+		if !ok {
+			return false
+		}
+		rest, found := strings.CutPrefix(strings.TrimLeft(after, " \t"), name)
+		if found && strings.HasPrefix(strings.TrimLeft(rest, " \t"), "=") {
+			return true
+		}
+		value = after
+	}
+}
