@@ -1,0 +1,38 @@
+package store
+
+import (
+	"net/http"
+
+	"cacheproxy/policy"
+)
+
+// What the fetcher of a miss needs to know of the store before and while it fetches.
+
+// Current reports whether url has not been forgotten since the stamp: whether a fetch for a lookup that began then may still answer
+// requests that come now. It may say false too often, never true too often.
+func (s *Store) Current(url string, stamp Stamp) bool { return !s.forgets.since(url, stamp) }
+
+// MaxBody is the size of the largest body, in bytes, that a tier takes. Larger ones need not be collected.
+func (s *Store) MaxBody() int64 {
+	if s.far != nil {
+		return max(s.near.maxObject, maxRedisBody)
+	}
+	return s.near.maxObject
+}
+
+// Selects reports whether a request with these extras of its key and these fields, as they would be forwarded, selects the entry
+// (RFC 9111 section 4.1). That the URL is the same is for the caller to know.
+func (e *Entry) Selects(extras string, h http.Header) bool {
+	var buffer [256]byte
+	return e.selects(extras, e.Nomination().AppendSelection(buffer[:0], h))
+}
+
+// Nominated returns what the newest stored response of the URL in near memory nominates by Vary, "" where nothing is known: which
+// requests are worth answering with one fetch.
+func (s *Store) Nominated(url string) policy.Nomination {
+	r, ok := s.near.cache.GetIfPresent(url)
+	if !ok || len(r.variants) == 0 {
+		return ""
+	}
+	return r.variants[0].Nomination()
+}
