@@ -1,0 +1,216 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"cacheproxy/policy"
+)
+
+// A Draft is what becomes an Entry. NewEntry copies all of it, so the caller keeps its own.
+type Draft struct {
+	Key        policy.Key
+	Nomination policy.Nomination // the response's Vary
+	Selection  []byte            // Nomination.AppendSelection of the request that was answered
+
+	Status  int
+	Header  http.Header // as policy.StoredHeader returns it
+	Body    []byte
+	Partial bool        // Body is one range of a representation
+	Part    policy.Part // which; used only when Partial
+
+	Freshness                 policy.Freshness
+	RequestTime, ResponseTime time.Time
+	Tags                      []string
+	KeepUntil                 time.Time // when the entry is to be forgotten; required
+
+	// Epoch and the sequences place the entry in the invalidation log. BodyAsOf is the sequence applied before the lookup that
+	// led to the fetch of the body, ValidAsOf the same for its last validation; StaleSince is that of a soft purge.
+	Epoch, BodyAsOf, ValidAsOf, StaleSince uint64
+	// Fill names the fetch of the body. What is derived from stored bytes keeps it; 0 means a new random one.
+	Fill uint64
+
+	RuleGeneration uint32
+}
+
+// NewEntry encodes d. It fails when d cannot be an entry: no KeepUntil, a status out of range, a field that would not survive
+// the wire (a name that is no token, a line break in a value), a Part that contradicts the body, more than 2 GiB.
+func NewEntry(d Draft) (*Entry, error) {
+	if err := d.check(); err != nil {
+		return nil, fmt.Errorf("store: new entry: %w", err)
+	}
+	names := slices.Sorted(maps.Keys(d.Header))
+	lines, fieldsLen, err := measureFields(names, d.Header)
+	if err != nil {
+		return nil, fmt.Errorf("store: new entry: %w", err)
+	}
+	tagsLen, err := measureTags(d.Tags)
+	if err != nil {
+		return nil, fmt.Errorf("store: new entry: %w", err)
+	}
+
+	keyLen := len(d.Key.URL) + len(d.Key.Extras) + len(d.Nomination) + len(d.Selection)
+	total := preambleLen + keyLen + fieldsLen + tagsLen + digestLen + len(d.Body)
+	if total > maxBlock {
+		return nil, fmt.Errorf("store: new entry: %d bytes are more than an entry can hold", total)
+	}
+	block := make([]byte, preambleLen, total)
+	d.putPreamble(block)
+	putU32(block, atLineCount, uint32(lines))
+	putU32(block, atFieldsLen, uint32(fieldsLen))
+	putU32(block, atTagsLen, uint32(tagsLen))
+
+	block = append(block, d.Key.URL...)
+	block = append(block, d.Key.Extras...)
+	block = append(block, d.Nomination...)
+	block = append(block, d.Selection...)
+	for _, name := range names {
+		for _, value := range d.Header[name] {
+			block = append(append(append(append(block, name...), ": "...), value...), "\r\n"...)
+		}
+	}
+	for _, tag := range d.Tags {
+		block = append(binary.BigEndian.AppendUint16(block, uint16(len(tag))), tag...)
+	}
+	headEnd := len(block)
+	block = append(append(block, make([]byte, digestLen)...), d.Body...)
+	putU64(block, headEnd, digest(block, headEnd))
+
+	e := &Entry{block: block}
+	e.place()
+	e.findFields()
+	return e, nil
+}
+
+// check says what of d could not be encoded, its fields and tags apart.
+func (d *Draft) check() error {
+	switch {
+	case d.KeepUntil.IsZero():
+		return errors.New("KeepUntil is not set")
+	case d.Status < 100 || d.Status > 999:
+		return fmt.Errorf("status %d", d.Status)
+	case d.Partial && !soundPart(d.Part, int64(len(d.Body))):
+		return fmt.Errorf("part %+v with %d bytes", d.Part, len(d.Body))
+	}
+	return nil
+}
+
+// soundPart reports whether p can be where bodyLen bytes belong.
+func soundPart(p policy.Part, bodyLen int64) bool {
+	return p.First >= 0 && p.Last >= p.First && p.Last-p.First == bodyLen-1 && (p.Total == -1 || p.Total > p.Last)
+}
+
+// putPreamble writes the preamble but for the lengths that the caller has measured.
+func (d *Draft) putPreamble(b []byte) {
+	copy(b, magic)
+	b[atVersion] = version
+	putU32(b, atFlags, d.flags())
+	putU64(b, atStaleSince, d.StaleSince)
+	putU64(b, atEpoch, d.Epoch)
+	putU64(b, atBodyAsOf, d.BodyAsOf)
+	putU64(b, atValidAsOf, d.ValidAsOf)
+	fill := d.Fill
+	for fill == 0 {
+		fill = rand.Uint64()
+	}
+	putU64(b, atFill, fill)
+	putI64(b, atBorn, instant(d.Freshness.Born))
+	putI64(b, atLifetime, int64(d.Freshness.Lifetime))
+	putI64(b, atStaleRevalidate, int64(d.Freshness.StaleWhileRevalidate))
+	putI64(b, atStaleIfError, int64(d.Freshness.StaleIfError))
+	putI64(b, atRequestTime, instant(d.RequestTime))
+	putI64(b, atResponseTime, instant(d.ResponseTime))
+	putI64(b, atKeepUntil, instant(d.KeepUntil))
+	putI64(b, atBodyLen, int64(len(d.Body)))
+	if d.Partial {
+		putI64(b, atPartFirst, d.Part.First)
+		putI64(b, atPartLast, d.Part.Last)
+		putI64(b, atPartTotal, d.Part.Total)
+	}
+	putU32(b, atRuleGeneration, d.RuleGeneration)
+	binary.BigEndian.PutUint16(b[atStatus:], uint16(d.Status))
+	binary.BigEndian.PutUint16(b[atTagCount:], uint16(len(d.Tags)))
+	putU32(b, atURLLen, uint32(len(d.Key.URL)))
+	putU32(b, atExtrasLen, uint32(len(d.Key.Extras)))
+	putU32(b, atNominationLen, uint32(len(d.Nomination)))
+	putU32(b, atSelectionLen, uint32(len(d.Selection)))
+}
+
+func (d *Draft) flags() (flags uint32) {
+	for _, f := range [...]struct {
+		set  bool
+		flag uint32
+	}{
+		{d.Partial, flagPartial},
+		{d.Freshness.NoCache, flagNoCache},
+		{d.Freshness.MustRevalidate, flagMustRevalidate},
+		{d.Freshness.Immutable, flagImmutable},
+		{d.Freshness.Heuristic, flagHeuristic},
+		{d.Freshness.Validator, flagValidator},
+	} {
+		if f.set {
+			flags |= f.flag
+		}
+	}
+	return flags
+}
+
+// lineOverhead is what a field line has beside name and value: ": " and CRLF.
+const lineOverhead = 4
+
+// measureFields counts the lines and bytes of h as it will be encoded.
+func measureFields(names []string, h http.Header) (lines, size int, err error) {
+	for _, name := range names {
+		if !isToken(name) {
+			return 0, 0, fmt.Errorf("field name %q is not a token", name)
+		}
+		for _, value := range h[name] {
+			if !isFieldValue(value) {
+				return 0, 0, fmt.Errorf("value of field %s has a line break or NUL", name)
+			}
+			lines++
+			size += len(name) + len(value) + lineOverhead
+		}
+	}
+	return lines, size, nil
+}
+
+func measureTags(tags []string) (size int, err error) {
+	if len(tags) > math.MaxUint16 {
+		return 0, fmt.Errorf("%d tags", len(tags))
+	}
+	for _, tag := range tags {
+		if len(tag) > math.MaxUint16 {
+			return 0, fmt.Errorf("tag of %d bytes", len(tag))
+		}
+		size += 2 + len(tag)
+	}
+	return size, nil
+}
+
+// isToken reports whether s is a token of RFC 9110 section 5.6.2, as field names are.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isFieldValue reports whether s can stand in a field line without ending it (RFC 9110 section 5.5: CR, LF and NUL are dangerous).
+func isFieldValue(s string) bool {
+	return strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, 0) < 0
+}

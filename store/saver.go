@@ -1,0 +1,302 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cacheproxy/policy"
+)
+
+// What is told to Redis - saves and forgets - goes through lanes: queues with one worker each. A URL always takes the same lane, so its
+// saves and forgets happen in the order in which they were asked for. The queues are bounded by the bytes that wait in them.
+//
+// A save that cannot be made is given up: it costs a fetch, later. A forget is not: as long as Redis does not answer it is
+// tried again, and meanwhile lookups treat the URL as absent. A save that was queued before a forget of its URL is not made: the
+// worker looks at its stamp again (forgets.go).
+
+// How the Redis half of a save ended, as cacheproxy_saves_total has it.
+const (
+	savedOK          = "ok"
+	savedNearOnly    = "near-only"    // no Redis, or too large for it
+	savedDroppedFull = "dropped-full" // too much was waiting
+	savedDroppedSlow = "dropped-slow" // waited longer than Options.SaveWait
+	savedRefused     = "refused"      // Redis holds something newer, or the URL was forgotten since the fetch
+	savedError       = "error"        // Redis failed, or is not being asked because it does
+)
+
+// maxForgets bounds the forgets that wait in one lane.
+const maxForgets = 1 << 16
+
+// taskOverhead is what a task takes in its queue beside its entry, in bytes.
+const taskOverhead = 128
+
+type taskKind uint8
+
+const (
+	taskSave taskKind = iota
+	taskForget
+	taskForgetEntry
+	taskFlush
+)
+
+// A task is one thing to be told.
+type task struct {
+	kind   taskKind
+	url    string
+	entry  *Entry // save, forgetEntry
+	stamp  Stamp  // save
+	queued time.Time
+	done   chan struct{} // flush: closed when its turn has come
+}
+
+// size is what a task weighs against Options.SaveBytes.
+func (t *task) size() int64 {
+	if t.kind != taskSave {
+		return 0
+	}
+	return t.entry.Size() + taskOverhead
+}
+
+// saver owns the lanes and their workers.
+type saver struct {
+	far        *far
+	forgets    *forgets
+	lanes      []*lane
+	variantCap int
+	maxBytes   int64
+	maxWait    time.Duration
+	timeout    time.Duration
+
+	bytes      atomic.Int64 // waiting or under way
+	forgetsNow atomic.Int64 // forgets waiting or under way, in all lanes
+	fullUntil  atomic.Int64 // Redis was out of memory: nothing is saved until this instant, nanoseconds since 1970
+
+	kill    context.Context // ends what is under way
+	killAll context.CancelFunc
+	workers sync.WaitGroup
+}
+
+func newSaver(r *far, o *Options, f *forgets) *saver {
+	s := &saver{
+		far: r, forgets: f, variantCap: o.VariantCap, maxBytes: o.SaveBytes, maxWait: o.SaveWait,
+		// Nobody waits for a save, so it may take longer than a lookup; but not so long that slowness goes unnoticed.
+		timeout: max(4*o.Timeout, 200*time.Millisecond),
+	}
+	s.kill, s.killAll = context.WithCancel(context.Background())
+	for range o.SaveWorkers {
+		l := newLane()
+		s.lanes = append(s.lanes, l)
+		s.workers.Go(func() { s.work(l) })
+	}
+	return s
+}
+
+func (s *saver) lane(url string) *lane {
+	return s.lanes[s.forgets.hash(url)%uint64(len(s.lanes))]
+}
+
+// forgetting reports whether a forget of url waits or is under way.
+func (s *saver) forgetting(url string) bool {
+	return s.forgetsNow.Load() > 0 && s.lane(url).forgetting(url)
+}
+
+// oomPause is how long nothing is saved after Redis said that it is out of memory.
+const oomPause = time.Second
+
+func (r *far) save(e *Entry, stamp Stamp) policy.Reason {
+	s := r.saver
+	t := task{kind: taskSave, url: e.URL(), entry: e, stamp: stamp, queued: time.Now()}
+	switch {
+	case r.closed.Load(), !r.breaker.allow():
+		r.metrics.Save(savedError)
+		return policy.StoreUnavailable
+	case t.queued.UnixNano() < s.fullUntil.Load():
+		r.metrics.Save(savedError)
+		return policy.StoreFull
+	case s.bytes.Add(t.size()) > s.maxBytes:
+		s.bytes.Add(-t.size())
+		r.metrics.Save(savedDroppedFull)
+		return policy.StoreFull
+	}
+	if !s.lane(t.url).push(t) {
+		s.bytes.Add(-t.size())
+		r.metrics.Save(savedError)
+		return policy.StoreUnavailable
+	}
+	if n := e.Nomination(); n != "" && n != r.hints.get(t.url) {
+		r.hints.set(t.url, n)
+	}
+	return policy.None
+}
+
+func (r *far) forget(url string) {
+	r.tellForget(task{kind: taskForget, url: url})
+}
+
+func (r *far) forgetEntry(e *Entry) {
+	r.tellForget(task{kind: taskForgetEntry, url: e.URL(), entry: e})
+}
+
+func (r *far) tellForget(t task) {
+	r.saver.forgetsNow.Add(1)
+	if added, full := r.saver.lane(t.url).pushForget(t); !added {
+		r.saver.forgetsNow.Add(-1)
+		if full {
+			r.metrics.RedisError("forget-dropped")
+			r.log.say("too many forgets wait for redis; it may return what was forgotten", "url", t.url)
+		}
+	}
+}
+
+// flush waits for all tasks queued before it.
+func (r *far) flush(ctx context.Context) error {
+	for _, l := range r.saver.lanes {
+		done := make(chan struct{})
+		if !l.push(task{kind: taskFlush, done: done}) {
+			continue // closed, and so empty or about to be
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// close lets the workers finish what waits, until ctx ends, and ends them.
+func (r *far) close(ctx context.Context) error {
+	r.closed.Store(true)
+	for _, l := range r.saver.lanes {
+		l.close()
+	}
+	finished := make(chan struct{})
+	go func() {
+		r.saver.workers.Wait()
+		close(finished)
+	}()
+	var err error
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		err = ctx.Err()
+		r.saver.killAll()
+		<-finished
+	}
+	r.saver.killAll()
+	r.breaker.close()
+	return err
+}
+
+// work is a lane's worker.
+func (s *saver) work(l *lane) {
+	for {
+		t, ok := l.next()
+		if !ok {
+			return
+		}
+		switch t.kind {
+		case taskSave:
+			s.far.metrics.Save(s.runSave(&t))
+			s.bytes.Add(-t.size())
+		case taskForget, taskForgetEntry:
+			s.runForget(&t)
+			l.forgot(t.url)
+			s.forgetsNow.Add(-1)
+		case taskFlush:
+			close(t.done)
+		}
+	}
+}
+
+// runSave makes one save and says how it ended.
+func (s *saver) runSave(t *task) (result string) {
+	ttl := t.entry.KeepUntil().Sub(s.far.now())
+	switch {
+	case s.forgets.since(t.url, t.stamp), ttl < time.Millisecond:
+		return savedRefused
+	case time.Since(t.queued) > s.maxWait:
+		return savedDroppedSlow
+	case !s.far.breaker.allow(), s.kill.Err() != nil, time.Now().UnixNano() < s.fullUntil.Load():
+		return savedError
+	}
+	keys, variant := s.far.keys.of(t.url), t.entry.variant()
+	var reply []string
+	err := s.tell("save", func(ctx context.Context) (err error) {
+		reply, err = saveScript.Run(ctx, s.far.client, []string{keys.entryKey(variant), keys.root},
+			t.entry.block, variant, t.entry.fillHex(), strconv.FormatInt(ttl.Milliseconds(), 10),
+			strconv.FormatInt(t.entry.ResponseTime().UnixMicro(), 10), string(t.entry.Nomination()), s.variantCap,
+		).StringSlice()
+		return err
+	})
+	switch {
+	case err != nil && classify(err).cause == "oom":
+		s.fullUntil.Store(time.Now().Add(oomPause).UnixNano())
+		return savedError
+	case err != nil, len(reply) == 0:
+		return savedError
+	case reply[0] != "ok":
+		return savedRefused
+	}
+	s.unlinkDropped(keys, reply[1:])
+	return savedOK
+}
+
+// unlinkDropped removes the entries of variants that had to make room. Their root does not name them any more, so this only frees memory.
+func (s *saver) unlinkDropped(keys resourceKeys, variants []string) {
+	if len(variants) == 0 {
+		return
+	}
+	dropped := make([]string, len(variants))
+	for i, v := range variants {
+		dropped[i] = keys.entryKey(v)
+	}
+	_ = s.tell("save", func(ctx context.Context) error { return s.far.client.Unlink(ctx, dropped...).Err() })
+}
+
+// runForget makes one forget. It returns when Redis has answered, or when the saver is killed.
+func (s *saver) runForget(t *task) {
+	keys := s.far.keys.of(t.url)
+	forget := func(ctx context.Context) error { return s.far.client.Unlink(ctx, keys.root).Err() }
+	if t.kind == taskForgetEntry {
+		variant := t.entry.variant()
+		forget = func(ctx context.Context) error {
+			return forgetScript.Run(ctx, s.far.client, []string{keys.entryKey(variant), keys.root}, variant, t.entry.fillHex()).Err()
+		}
+	}
+	for {
+		select {
+		case <-s.far.breaker.whenClosed():
+		case <-s.kill.Done():
+			return
+		}
+		if err := s.tell("forget", forget); err == nil || classify(err).answered {
+			return
+		}
+		select { // the breaker may take some failures to open
+		case <-time.After(s.far.timeout):
+		case <-s.kill.Done():
+			return
+		}
+	}
+}
+
+var errKilled = errors.New("store: closed")
+
+// tell runs one operation with its deadline, and counts it.
+func (s *saver) tell(op string, do func(context.Context) error) error {
+	if s.kill.Err() != nil {
+		return errKilled
+	}
+	ctx, cancel := context.WithTimeout(s.kill, s.timeout)
+	defer cancel()
+	start := time.Now()
+	err := do(ctx)
+	s.far.metrics.RedisSeconds(op, time.Since(start))
+	s.far.settle(s.kill, op, err)
+	return err
+}
