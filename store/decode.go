@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/binary"
 	"strings"
+
+	"cacheproxy/policy"
 )
 
 // Decode makes an Entry of an encoded block, which it keeps and which must not change any more. Whatever the bytes, the result is
@@ -84,6 +86,8 @@ func (e *Entry) checkNumbers() error {
 		return corrupt("no fill")
 	case getI64(b, atKeepUntil) == unset:
 		return corrupt("no expiry")
+	case e.Nomination() == policy.NominationStar:
+		return corrupt("nomination")
 	case status < 100 || status > 999:
 		return corrupt("status")
 	case partial && !soundPart(part, int64(len(e.Body()))):

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -41,13 +40,17 @@ type Draft struct {
 	RuleGeneration uint32
 }
 
-// NewEntry encodes d. It fails when d cannot be an entry: no KeepUntil, a status out of range, a field that would not survive
+// NewEntry encodes d. It fails when d cannot be an entry: no KeepUntil, a Vary that selects nothing, a status out of range, a field that would not survive
 // the wire (a name that is no token, a line break in a value), a Part that contradicts the body, more than 2 GiB.
 func NewEntry(d Draft) (*Entry, error) {
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("store: new entry: %w", err)
 	}
-	names := slices.Sorted(maps.Keys(d.Header))
+	names := make([]string, 0, len(d.Header))
+	for name := range d.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	lines, fieldsLen, err := measureFields(names, d.Header)
 	if err != nil {
 		return nil, fmt.Errorf("store: new entry: %w", err)
@@ -95,6 +98,8 @@ func (d *Draft) check() error {
 	switch {
 	case d.KeepUntil.IsZero():
 		return errors.New("KeepUntil is not set")
+	case d.Nomination == policy.NominationStar:
+		return errors.New("Vary: * selects nothing")
 	case d.Status < 100 || d.Status > 999:
 		return fmt.Errorf("status %d", d.Status)
 	case d.Partial && !soundPart(d.Part, int64(len(d.Body))):
