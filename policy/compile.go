@@ -201,8 +201,7 @@ func (c ruleCompiler) notEmpty(list string, names []string) {
 // isFieldName reports whether s is a token (RFC 9110 section 5.6.2).
 func isFieldName(s string) bool {
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !('a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+		if !isLetterOrDigit(s[i]) && strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) < 0 {
 			return false
 		}
 	}

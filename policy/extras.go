@@ -3,6 +3,7 @@ package policy
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,7 +12,7 @@ import (
 //
 //	KIND LEN ":" NAME COUNT ";" { LEN ":" VALUE }
 //
-// with KIND h (field), c (cookie), s (session field) or C (all Cookie lines), LEN the decimal number of bytes that follow the
+// with KIND h (field), H (alias of a field), c (cookie), s (session field) or C (all Cookie lines), LEN the decimal number of bytes that follow the
 // colon, COUNT the number of values. Lengths, not delimiters, part the values, so that no value can pass for two. Names are
 // written even where there is no value: what was stored without regard to a field is not what its absence selects.
 
@@ -20,6 +21,9 @@ func (k *KeyRule) extras(header http.Header, session map[string]string) string {
 	out := buf[:0]
 	for _, name := range k.Headers {
 		out = appendExtra(out, 'h', name, header[name]...)
+		for _, alias := range fieldAliases(header, name) {
+			out = appendExtra(out, 'H', alias, header[alias]...)
+		}
 	}
 	lines := header["Cookie"]
 	for _, name := range k.Cookies {
@@ -50,6 +54,20 @@ func appendExtra(dst []byte, kind byte, name string, values ...string) []byte {
 func appendCounted(dst []byte, s string) []byte {
 	dst = append(strconv.AppendInt(dst, int64(len(s)), 10), ':')
 	return append(dst, s...)
+}
+
+// fieldAliases returns, sorted, the other fields that a CGI or WSGI origin cannot tell from the named one: X_Lang and X-Lang are
+// both its HTTP_X_LANG (RFC 3875 section 4.1.18), and a client could choose the response of those that send neither.
+func fieldAliases(header http.Header, name string) []string {
+	var aliases []string
+	for other := range header {
+		if other != name && len(other) == len(name) &&
+			strings.EqualFold(strings.ReplaceAll(other, "_", "-"), strings.ReplaceAll(name, "_", "-")) {
+			aliases = append(aliases, other)
+		}
+	}
+	slices.Sort(aliases)
+	return aliases
 }
 
 // cookieValues returns the values of all cookies of the name in order: origins differ on whether the first or the last counts.

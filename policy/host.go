@@ -24,7 +24,7 @@ func ValidHost(host string) bool {
 	bracketed := name[0] == '['
 	for i := 0; i < len(name); i++ {
 		switch c := name[i]; {
-		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '.':
+		case isLetterOrDigit(c), c == '.':
 		case bracketed && (c == ':' || c == '%' || i == 0 || i == len(name)-1):
 		case !bracketed && strings.IndexByte("-_~!$&'()*+,;=", c) >= 0:
 		case bracketed && c == '-': // in a zone
@@ -81,6 +81,10 @@ func appendLower(dst []byte, s string) []byte {
 	return dst
 }
 
+func isLetterOrDigit(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
+}
+
 func lowerByte(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c | 0x20
@@ -93,18 +97,6 @@ type hostPattern struct {
 	name     string // lower case, without final dot; of a wildcard what follows the "*", dot included
 	port     string // "" = any
 	wildcard bool
-}
-
-// String returns the pattern in its canonical form.
-func (p hostPattern) String() string {
-	s := p.name
-	if p.wildcard {
-		s = "*" + s
-	}
-	if p.port != "" {
-		s += ":" + p.port
-	}
-	return s
 }
 
 func parseHostPattern(s string) (hostPattern, error) {

@@ -43,7 +43,8 @@ func (k *KeyRule) ForwardQuery(rawQuery string) string {
 	if rawQuery == "" || k.ignore == nil && k.allow == nil && !k.sort {
 		return rawQuery
 	}
-	params := make([]queryParam, 0, strings.Count(rawQuery, "&")+1)
+	var few [16]queryParam // enough for most, and not on the heap
+	params := few[:0]
 	changed := false
 	for rest, more := rawQuery, true; more; {
 		var p queryParam
@@ -125,11 +126,22 @@ func (k *KeyRule) Key(scheme, host, escapedPath, query string, header http.Heade
 	return key
 }
 
+// keyHostBytes holds for each byte of a host what stands for it in a key: itself in lower case, or 0 where it is percent-encoded.
+// Those of RFC 3986 section 3.2.2 and the port's colon stand for themselves, less "%", which introduces the encoding.
+var keyHostBytes = func() (table [256]byte) {
+	for c := range len(table) {
+		if isLetterOrDigit(byte(c)) || c != 0 && strings.IndexByte("-._~!$&'()*+,;=:[]", byte(c)) >= 0 {
+			table[c] = lowerByte(byte(c))
+		}
+	}
+	return table
+}()
+
 // keyHostLen returns the length of what writeKeyHost writes.
 func keyHostLen(host string) int {
 	n := len(host)
 	for i := 0; i < len(host); i++ {
-		if !isHostByte(host[i]) {
+		if keyHostBytes[host[i]] == 0 {
 			n += 2
 		}
 	}
@@ -140,24 +152,21 @@ func keyHostLen(host string) int {
 // "\") and all that belongs into none: a Host field may hold these, and "a/b" with path "/c" must not be "a" with "/b/c".
 func writeKeyHost(b *strings.Builder, host string) {
 	const digits = "0123456789ABCDEF"
+	done := 0 // bytes written; those up to i stand for themselves
 	for i := 0; i < len(host); i++ {
 		c := host[i]
-		if isHostByte(c) {
-			b.WriteByte(lowerByte(c))
+		if keyHostBytes[c] == c && c != 0 {
+			continue
+		}
+		b.WriteString(host[done:i])
+		done = i + 1
+		if lower := keyHostBytes[c]; lower != 0 {
+			b.WriteByte(lower)
 			continue
 		}
 		b.WriteByte('%')
 		b.WriteByte(digits[c>>4])
 		b.WriteByte(digits[c&15])
 	}
-}
-
-// isHostByte says which bytes of a host stand for themselves in a key: those of RFC 3986 section 3.2.2 and the port's colon, less
-// "%", which introduces the encoding.
-func isHostByte(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
-	}
-	return c != 0 && strings.IndexByte("-._~!$&'()*+,;=:[]", c) >= 0
+	b.WriteString(host[done:])
 }
