@@ -1,0 +1,71 @@
+# make help lists what there is to make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+# 1.26.8 and older lack two fixes of net/http that a proxy needs; + lets a newer go.mod ask for more.
+export GOTOOLCHAIN := go1.26.9+auto
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# make run
+LISTEN ?= :8080
+ADMIN ?= 127.0.0.1:9090
+DEMO ?= 127.0.0.1:3000
+UPSTREAM ?=
+REDIS ?=
+# make fuzz
+FUZZTIME ?= 60s
+# make bench
+BENCH ?= .
+BENCHTIME ?= 1s
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 14
+
+.PHONY: build
+build: ## build bin/cacheproxy
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/cacheproxy ./cmd/cacheproxy
+
+.PHONY: run
+run: build ## run in front of UPSTREAM=http://... or of the demo; LISTEN, ADMIN, DEMO, REDIS are addresses
+	@exec env CACHEPROXY_LOG_ACCESS_HITS=1 bin/cacheproxy serve --log-format text --listen '$(LISTEN)' --admin '$(ADMIN)' \
+	  $(if $(REDIS),--redis '$(REDIS)') $(if $(UPSTREAM),--upstream '$(UPSTREAM)',--demo='$(DEMO)')
+
+.PHONY: test
+test: needs ## everything that must pass: lint, tests with the race detector, fuzzing for 10 s each, conformance
+	$(MAKE) --no-print-directory lint
+	CI=true go test -race ./...
+	cd bench && go vet ./... && CI=true go test ./...
+	$(MAKE) --no-print-directory fuzz FUZZTIME=10s
+	$(MAKE) --no-print-directory conformance
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (60s)
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: conformance
+conformance: build needs ## pass http-cache-tests through the binary and compare with bench/conformance/expected.json
+	cd bench && CACHEPROXY_DRAIN_DELAY=0s go run ./conformance
+
+.PHONY: bench
+bench: ## run the Go benchmarks matching BENCH for BENCHTIME each
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+.PHONY: needs
+needs: # install what tests need and the machine lacks
+	@.ci/needs
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+
+	"cacheproxy/policy"
+)
+
+// Flag is one flag that the user gave.
+type Flag struct {
+	Name  string // as typed: --redis
+	Key   string // the key that it sets: redis.url
+	Value string
+}
+
+// Options are the sources of a configuration; all may be empty.
+type Options struct {
+	File    string   // path of the YAML file; "" = none
+	Environ []string // as os.Environ returns it
+	Flags   []Flag
+}
+
+// Loaded is a configuration without mistakes, and what was compiled while checking it.
+type Loaded struct {
+	Config *Config
+	Sites  *policy.Sites
+}
+
+// Load reads all sources and checks the result. The error is Mistakes and lists all of them; nothing is started or connected.
+func Load(o Options) (*Loaded, error) {
+	r := &report{file: o.File, origins: map[string]origin{}}
+	c := Default()
+	if o.File != "" {
+		text, err := os.ReadFile(o.File)
+		if err != nil {
+			return nil, Mistakes{{File: o.File, Message: readError(err), Hint: "--config names the file"}}
+		}
+		(&decoder{report: r}).decode(text, c)
+	}
+	r.environment(o.Environ, c)
+	r.flags(o.Flags, c)
+	if r.unread {
+		return nil, r.sorted()
+	}
+	r.check(c)
+	r.later(c)
+	sites := r.compile(c)
+	if len(r.mistakes) > 0 {
+		return nil, r.sorted()
+	}
+	return &Loaded{Config: c, Sites: sites}, nil
+}
+
+func readError(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return "cannot be read: " + err.Error()
+}
+
+// flags lays flags over c. An empty value empties the key, where it is a string.
+func (r *report) flags(flags []Flag, c *Config) {
+	for _, f := range flags {
+		if f.Value != "" {
+			r.scalar(c, f.Key, f.Name, f.Value)
+			continue
+		}
+		for _, l := range leavesOf(reflect.TypeFor[Config]()) {
+			if field := l.in(structValue(c)); l.path == f.Key && field.Kind() == reflect.String {
+				field.SetString("")
+				r.set(f.Key, f.Name)
+			} else if l.path == f.Key {
+				r.source(f.Name, f.Key, "needs a value", "")
+			}
+		}
+	}
+}
+
+// compile turns rules into what the proxy runs on, reporting each mistake where its rule was written. policy counts the sites
+// that have hosts, as SiteSpecs lists them; a site without hosts was reported by check and would shift the count.
+func (r *report) compile(c *Config) *policy.Sites {
+	for i := range c.Sites {
+		if len(c.Sites[i].Hosts) == 0 {
+			return nil
+		}
+	}
+	sites, mistakes := policy.CompileSites(c.SiteSpecs())
+	for _, m := range mistakes {
+		if !r.has(m.Path) {
+			r.add(m.Path, m.Err.Error())
+		}
+	}
+	return sites
+}
+
+// Targets are the targeted fields (RFC 9213) that this cache obeys, the most specific first.
+func Targets() []string { return []string{"Cacheproxy-Cache-Control", "Cdn-Cache-Control"} }
+
+// InstanceName returns the name of this process among its replicas: instance, or host name and admin address.
+func (c *Config) InstanceName() string {
+	if c.Instance != "" {
+		return c.Instance
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%s", host, c.Admin.Listen)
+}

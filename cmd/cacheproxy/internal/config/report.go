@@ -1,0 +1,150 @@
+package config
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// Mistake is one thing that is wrong, where the user wrote it.
+type Mistake struct {
+	File    string `json:"file,omitempty"`   // as given to Load; with Line
+	Line    int    `json:"line,omitempty"`   // from 1
+	Source  string `json:"source,omitempty"` // a flag or a variable: --redis, CACHEPROXY_REDIS_URL
+	Key     string `json:"key,omitempty"`    // rules[0].ttl
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// String formats the mistake in one line: `config.yaml:12: rules[0].ttl: message (hint)`.
+func (m Mistake) String() string {
+	var parts []string
+	switch {
+	case m.Source != "":
+		parts = append(parts, m.Source)
+	case m.File != "" && m.Line > 0:
+		parts = append(parts, fmt.Sprintf("%s:%d", m.File, m.Line))
+	case m.File != "":
+		parts = append(parts, m.File)
+	}
+	if m.Key != "" && m.Source == "" {
+		parts = append(parts, m.Key)
+	}
+	text := strings.Join(append(parts, m.Message), ": ")
+	if m.Hint != "" {
+		text += " (" + m.Hint + ")"
+	}
+	return text
+}
+
+// Mistakes is everything that is wrong: by file and line, then variables, then flags.
+type Mistakes []Mistake
+
+// Error returns one line for each mistake.
+func (m Mistakes) Error() string {
+	lines := make([]string, len(m))
+	for i := range m {
+		lines[i] = m[i].String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// origin is where the value of a key was written.
+type origin struct {
+	line   int    // in the file
+	source string // or a variable or a flag
+}
+
+// report collects mistakes and knows where keys were written.
+type report struct {
+	file     string
+	origins  map[string]origin // by path, as in rules[0].match.path
+	mistakes Mistakes
+	unread   bool // the file is not YAML: what it would have said is not known
+}
+
+// add reports a mistake at a path. It is placed where the path, or the nearest part above it, was written.
+func (r *report) add(path, message string) { r.addHint(path, message, "") }
+
+func (r *report) addHint(path, message, hint string) {
+	m := Mistake{Key: path, Message: message, Hint: hint}
+	if o, found := r.origin(path); found {
+		m.Source = o.source
+		if o.line > 0 {
+			m.File, m.Line = r.file, o.line
+		}
+	}
+	r.mistakes = append(r.mistakes, m)
+}
+
+// at reports a mistake on a line of the file.
+func (r *report) at(path string, line int, message, hint string) {
+	r.mistakes = append(r.mistakes, Mistake{File: r.file, Line: line, Key: path, Message: message, Hint: hint})
+}
+
+// source reports a mistake in a variable or a flag.
+func (r *report) source(name, path, message, hint string) {
+	r.mistakes = append(r.mistakes, Mistake{Source: name, Key: path, Message: message, Hint: hint})
+}
+
+// has says whether a mistake was reported at path or below it: later checks then keep quiet about it.
+func (r *report) has(path string) bool {
+	for _, m := range r.mistakes {
+		if m.Key == path || strings.HasPrefix(m.Key, path+".") || strings.HasPrefix(m.Key, path+"[") {
+			return true
+		}
+	}
+	return false
+}
+
+// set records that a variable or a flag set path; what the file said below it no longer counts.
+func (r *report) set(path, source string) {
+	for written := range r.origins {
+		if strings.HasPrefix(written, path+".") {
+			delete(r.origins, written)
+		}
+	}
+	r.origins[path] = origin{source: source}
+}
+
+func (r *report) origin(path string) (origin, bool) {
+	for path != "" {
+		if o, found := r.origins[path]; found {
+			return o, true
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return origin{}, false
+}
+
+// sorted returns the mistakes in the order of Mistakes, each once.
+func (r *report) sorted() Mistakes {
+	rank := func(m Mistake) int {
+		switch {
+		case m.File != "":
+			return 0
+		case strings.HasPrefix(m.Source, "--"):
+			return 2
+		case m.Source != "":
+			return 1
+		default:
+			return 3
+		}
+	}
+	sort.SliceStable(r.mistakes, func(i, j int) bool {
+		a, b := r.mistakes[i], r.mistakes[j]
+		if rank(a) != rank(b) {
+			return rank(a) < rank(b)
+		}
+		return a.Line < b.Line
+	})
+	seen := map[Mistake]bool{}
+	unique := r.mistakes[:0]
+	for _, m := range r.mistakes {
+		if !seen[m] {
+			seen[m] = true
+			unique = append(unique, m)
+		}
+	}
+	return unique
+}

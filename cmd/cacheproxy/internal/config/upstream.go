@@ -1,0 +1,89 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"cacheproxy/metrics"
+	"cacheproxy/upstream"
+)
+
+// Named returns the upstream's URL and link: its own, or those of the group that it names. ok is false when it names nothing.
+// A group has one member.
+func (c *Config) Named(u Upstream) (address string, link Link, ok bool) {
+	if u.URL != "" || u.Name == "" {
+		return u.URL, u.Link, u.URL != ""
+	}
+	group, ok := c.Upstreams[u.Name]
+	if !ok || len(group.Members) == 0 {
+		return "", Link{}, false
+	}
+	return group.Members[0].URL, group.Link, true
+}
+
+// Options returns what upstream.New builds: an upstream of that name at that address, over this link.
+func (l Link) Options(name, address string, m *metrics.Metrics) upstream.Options {
+	return upstream.Options{
+		Name: name, URL: address, Host: l.Host,
+		ConnectTimeout: l.ConnectTimeout.Std(), HeadTimeout: l.HeadTimeout.Std(), IdleTimeout: l.IdleTimeout.Std(),
+		TLS: upstream.TLSOptions{
+			CA: l.TLS.CA, Cert: l.TLS.Cert, Key: l.TLS.Key,
+			ServerName: l.TLS.ServerName, InsecureSkipVerify: l.TLS.InsecureSkipVerify,
+		},
+		Metrics: m,
+	}
+}
+
+// UnmarshalText takes the form that environment and flags have: a URL or a name. What a file said about the link stays.
+func (u *Upstream) UnmarshalText(text []byte) error {
+	u.Name, u.URL = "", ""
+	if looksLikeURL(string(text)) {
+		u.URL = string(text)
+		return nil
+	}
+	u.Name = string(text)
+	return nil
+}
+
+func (u *Upstream) decodeNode(d *decoder, n *yaml.Node, path string) {
+	n = d.visit(n, path)
+	switch n.Kind {
+	case yaml.ScalarNode:
+		_ = u.UnmarshalText([]byte(n.Value))
+	case yaml.MappingNode:
+		d.mapping(n, structValue(u), path)
+	default:
+		d.report.at(path, n.Line, "is a URL, a name of upstreams, or a map with url", "")
+	}
+}
+
+// Set says whether u names anything.
+func (u *Upstream) Set() bool { return u.URL != "" || u.Name != "" }
+
+func (u *Upstream) setDefaults() { u.Link = defaultLink() }
+func (s *Site) setDefaults()     { s.Upstream.setDefaults() }
+func (g *Group) setDefaults()    { g.Link = defaultLink() }
+func (m *Member) setDefaults()   { m.Weight = 1 }
+
+// looksLikeURL tells a URL, also a broken one, from a name.
+func looksLikeURL(s string) bool { return strings.ContainsAny(s, ":/") }
+
+// check returns what is wrong with talking to address over l: the key below the upstream's own, "url" for the address itself,
+// and what to do. upstream.New is the judge, so that what passes here starts; a message repeats no user information.
+func (l Link) check(address string) (key, message string) {
+	if strings.HasPrefix(address, "unix:") || strings.Contains(address, "://") {
+		built, err := upstream.New(l.Options("", address, nil))
+		if err == nil {
+			built.Close()
+			return "", ""
+		}
+		text := strings.TrimPrefix(err.Error(), "upstream default: ")
+		if key, message, found := strings.Cut(text, ": "); found && (key == "url" || strings.HasPrefix(key, "tls")) {
+			return strings.ReplaceAll(key, "tls.cert, tls.key", "tls"), message
+		}
+		return "", text
+	}
+	return "url", fmt.Sprintf("%q has no scheme: write http://%s", address, address)
+}
