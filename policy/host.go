@@ -110,7 +110,7 @@ func parseHostPattern(s string) (hostPattern, error) {
 	case strings.ContainsAny(s, "/@"):
 		return hostPattern{}, fmt.Errorf("%q must be a host, with neither path nor user", s)
 	case strings.ContainsFunc(s, func(r rune) bool { return r > 0x7e }):
-		return hostPattern{}, fmt.Errorf("%q must be written in ASCII: xn--...", s)
+		return hostPattern{}, fmt.Errorf("%q must be written in ASCII, its labels as xn--", s)
 	}
 	rest, wildcard := strings.CutPrefix(s, "*")
 	if strings.Contains(rest, "*") || wildcard && !strings.HasPrefix(rest, ".") {
