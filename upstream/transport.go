@@ -1,0 +1,124 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// newTransport is the one place where net/http's client side is tuned. Proxy stays nil: an upstream is reached directly,
+// whatever HTTP_PROXY says in the environment.
+func newTransport(a address, o Options) (*http.Transport, error) {
+	t := &http.Transport{
+		Protocols:   protocols(a.scheme),
+		DialContext: dialTo(a, (&net.Dialer{Timeout: o.ConnectTimeout}).DialContext),
+
+		// The client said what it accepts; bodies are stored and forwarded as they are, and decoding here would break validators.
+		DisableCompression: true,
+
+		// All connections go to one server, so the two bounds are one. Too few cost a handshake for every burst.
+		MaxIdleConns:        o.MaxIdleConns,
+		MaxIdleConnsPerHost: o.MaxIdleConns,
+		// Under the 75 s of nginx's keepalive_timeout. A server with less closes first, and the request that meets that is
+		// sent again by net/http when it may be repeated.
+		IdleConnTimeout: 60 * time.Second,
+
+		TLSHandshakeTimeout:   o.ConnectTimeout,
+		ResponseHeaderTimeout: o.HeadTimeout,
+		// How long a client's Expect: 100-continue is honoured before its body is sent all the same.
+		ExpectContinueTimeout: time.Second,
+		// net/http's 10 MiB for each response being read is an invitation; no real head comes near 1 MiB.
+		MaxResponseHeaderBytes: 1 << 20,
+
+		// Head and body of a common page in one read, an upload in few writes; both are held by idle connections too, so no more.
+		// Larger reads go past the buffer.
+		ReadBufferSize:  16 << 10,
+		WriteBufferSize: 16 << 10,
+
+		HTTP2: &http.HTTP2Config{
+			// One dead connection would hold up every request until TCP gives up: ask after 15 s of silence, wait 5 s.
+			SendPingTimeout: 15 * time.Second,
+			PingTimeout:     5 * time.Second,
+			// net/http's 4 MiB are buffered for each response that nobody reads; 1 MiB still fills 1 Gbit/s over 8 ms.
+			MaxReceiveBufferPerStream: 1 << 20,
+		},
+	}
+	if a.scheme != "https" {
+		if o.TLS != (TLSOptions{}) {
+			return nil, fmt.Errorf("tls: %s:// does not use TLS; use https:// or leave tls out", a.scheme)
+		}
+		return t, nil
+	}
+	config, err := tlsConfig(o.TLS)
+	if err != nil {
+		return nil, err
+	}
+	t.TLSClientConfig = config
+	return t, nil
+}
+
+// protocols sets exactly what a scheme means. net/http speaks cleartext HTTP/2 without being asked by the server only when
+// HTTP/1 is off, hence one Transport for each scheme; naming the protocols makes ForceAttemptHTTP2 needless.
+func protocols(scheme string) *http.Protocols {
+	p := new(http.Protocols)
+	switch scheme {
+	case "h2c":
+		p.SetUnencryptedHTTP2(true)
+	case "https":
+		p.SetHTTP1(true)
+		p.SetHTTP2(true)
+	default:
+		p.SetHTTP1(true)
+	}
+	return p
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialTo connects to a, whatever address net/http derives from the URL, and classifies failures here, where it is certain that
+// they are failures to connect.
+func dialTo(a address, dial dialFunc) dialFunc {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := dial(ctx, a.network, a.dial)
+		if err != nil {
+			return nil, &Error{Cause: dialCause(err), Err: err}
+		}
+		return conn, nil
+	}
+}
+
+func tlsConfig(o TLSOptions) (*tls.Config, error) {
+	c := &tls.Config{
+		MinVersion:         tls.VersionTLS12, // RFC 9325 section 3.1.1
+		ServerName:         o.ServerName,
+		InsecureSkipVerify: o.InsecureSkipVerify,
+		ClientSessionCache: tls.NewLRUClientSessionCache(64), // a resumed handshake needs no certificate check; one server fills few
+	}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return nil, fmt.Errorf("tls.ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls.ca: no certificate in %s; want PEM", o.CA)
+		}
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return nil, errors.New("tls.cert and tls.key: want both or neither")
+	}
+	if o.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		if err != nil {
+			return nil, fmt.Errorf("tls.cert, tls.key: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
