@@ -1,11 +1,13 @@
 package store
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,8 +36,12 @@ const (
 // Dial makes the client for a Redis URL (see ParseURL). It connects to nothing yet: a Redis that does not answer now may do
 // so later. Errors name the configuration key and never show the password.
 //
+// Dial silences the client library's own logger, which is one for the whole process and writes a line for each failure: the store counts
+// failures, and logs when they begin and end.
+//
 // No command is retried by the client: a request has no time for it, and a breaker behind it wants to see failures.
 func Dial(url string, o DialOptions) (redis.UniversalClient, error) {
+	silence()
 	setDefault(&o.Timeout, 50*time.Millisecond)
 	if o.ConfigKey == "" {
 		o.ConfigKey = "redis.url"
@@ -61,6 +67,12 @@ func Dial(url string, o DialOptions) (redis.UniversalClient, error) {
 		return redis.NewClient(options(t, o)), nil
 	}
 }
+
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // ioTimeout bounds one read or write on a connection.
 func ioTimeout(o DialOptions) time.Duration { return max(4*o.Timeout, 200*time.Millisecond) }

@@ -113,9 +113,13 @@ func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, e
 	pipe := r.client.Pipeline()
 	rootReply := pipe.HGetAll(ctx, keys.root)
 	reply := pipe.Get(ctx, keys.entryKey(guess))
-	// Exec returns the first error, which may be that the entry does not exist; each reply has its own.
-	_, _ = pipe.Exec(ctx)
+	// Exec returns the first reply that is an error, such as that the entry does not exist. But a connection that could not be
+	// set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
+	_, failed := pipe.Exec(ctx)
 	root, err := rootReply.Result()
+	if err == nil && reply.Err() == nil {
+		err = failed
+	}
 	if err != nil {
 		return r.misread(err)
 	}

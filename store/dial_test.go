@@ -1,0 +1,203 @@
+package store
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"cacheproxy/policy"
+	"cacheproxy/redistest"
+)
+
+func TestParseURL(t *testing.T) {
+	for in, want := range map[string]Target{
+		"redis://a":                       {Network: "tcp", Addrs: []string{"a:6379"}},
+		"REDIS://a:1/":                    {Network: "tcp", Addrs: []string{"a:1"}},
+		"redis://:pw@a:1/3":               {Network: "tcp", Addrs: []string{"a:1"}, Password: "pw", DB: 3},
+		"redis://u:p%40%3a%2f%25@[::1]:1": {Network: "tcp", Addrs: []string{"[::1]:1"}, Username: "u", Password: "p@:/%"},
+		"redis://u:a/b?c#d@e@[::1]":       {Network: "tcp", Addrs: []string{"[::1]:6379"}, Username: "u", Password: "a/b?c#d@e"},
+		"rediss://u:p@a?ca=/c&server_name=n&cert=/d&key=/e": {
+			Network: "tcp", Addrs: []string{"a:6379"}, Username: "u", Password: "p", TLS: true, CA: "/c", Server: "n", Cert: "/d", Key: "/e"},
+		"unix:///run/r.sock":                    {Network: "unix", Addrs: []string{"/run/r.sock"}},
+		"unix://u:p@/run/a%20b?db=2":            {Network: "unix", Addrs: []string{"/run/a b"}, Username: "u", Password: "p", DB: 2},
+		"redis+cluster://u:p@a:1,b,[::2]:3":     {Network: "tcp", Mode: Cluster, Addrs: []string{"a:1", "b:6379", "[::2]:3"}, Username: "u", Password: "p"},
+		"rediss+cluster://a/0":                  {Network: "tcp", Mode: Cluster, TLS: true, Addrs: []string{"a:6379"}},
+		"redis+sentinel://:p@a,b:2/my%20master": {Network: "tcp", Mode: Sentinel, Addrs: []string{"a:26379", "b:2"}, Password: "p", Master: "my master"},
+		"rediss+sentinel://a/m/4":               {Network: "tcp", Mode: Sentinel, TLS: true, Addrs: []string{"a:26379"}, Master: "m", DB: 4},
+	} {
+		got, err := ParseURL(in)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v\n got %#v\nwant %#v", in, err, got, want)
+		}
+	}
+}
+
+func TestParseURLRefuses(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                            "not a Redis URL",
+		"a:6379":                      "not a Redis URL",
+		"http://a":                    "not a Redis URL",
+		"redis:a":                     "not a Redis URL",
+		"redis://":                    "a host is empty",
+		"redis://a:port":              "port is no number",
+		"redis://a:0":                 "port is no number",
+		"redis://a:65536":             "port is no number",
+		"redis://a,b":                 "several hosts",
+		"redis://a,":                  "a host is empty",
+		"redis://::1":                 "brackets",
+		"redis://secret@a":            "colon",
+		"redis://:se%zzcret@a":        "%25",
+		"redis://a/x":                 "no number",
+		"redis://a/-1":                "no number",
+		"redis://a?db=1":              `"db"`,
+		"redis://a?ca=x":              `"ca"`,
+		"redis://a?%zz":               "bad parameters",
+		"rediss://a?cert=x":           "belong together",
+		"rediss://a?insecure=1":       `"insecure"`,
+		"unix://run/x":                "absolute path",
+		"unix:///x?db=x":              "no number",
+		"redis+cluster://a/1":         "no databases",
+		"redis+sentinel://a":          "master's name",
+		"redis+sentinel://a/":         "master's name",
+		"redis+sentinel://a/m/x":      "no number",
+		"redis+sentinel://a/%zz":      "master's name",
+		"redis://:secret/part@a:b/x":  "port is no number",
+		"redis://:x?secret=1&y@a:1?z": `"z"`,
+	} {
+		got, err := ParseURL(in)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+const secret = "s3cr3t-Pa55/w?rd"
+
+// However a URL with a password is wrong or its server unwilling, the password is in no error and in nothing printed.
+func TestPasswordIsNeverShown(t *testing.T) {
+	server := redistest.StartWith(t, redistest.Options{User: "app", Password: "another"})
+	for _, format := range []string{
+		"redis://app:%s@%s", "rediss://app:%s@%s", "redis://:%s@%s", "redis://%s@%s", "redis://app:%s@%s/x", "redis://app:%s@%s?x=y",
+		"redis+cluster://app:%s@%s", "redis+sentinel://app:%s@%s/m", "redis+sentinel://app:%s@%s", "redis://app:%s@%s:1:2", "http://app:%s@%s",
+		"unix://app:%s@/nowhere/%s", "unix://app:%s@%s", "redis://app:%%zz%s@%s", "redis://app:%s%s",
+	} {
+		url := fmt.Sprintf(format, secret, server.Addr())
+		shown := make([]string, 0, 4)
+		if target, err := ParseURL(url); err == nil {
+			shown = append(shown, target.String(), fmt.Sprintf("%v %+v %#v", target, target, target))
+		}
+		client, err := Dial(url, DialOptions{})
+		if err != nil {
+			shown = append(shown, err.Error())
+			if !strings.Contains(err.Error(), "`redis.url`") {
+				t.Errorf("%s: the error does not name the key: %v", format, err)
+			}
+		} else {
+			shown = append(shown, fmt.Sprint(client.Ping(t.Context()).Err()), fmt.Sprint(client))
+			_ = client.Close()
+		}
+		for _, s := range shown {
+			if strings.Contains(s, "s3cr3t") {
+				t.Errorf("%s: %s", format, s)
+			}
+		}
+	}
+}
+
+func TestTargetString(t *testing.T) {
+	for in, want := range map[string]string{
+		"redis://a":                       "redis://a:6379",
+		"rediss://:p@a/2":                 "rediss://:***@a:6379/2",
+		"unix://u:p@/run/x?db=2":          "unix://u:***@/run/x?db=2",
+		"redis+cluster://u:p@a,b":         "redis+cluster://u:***@a:6379,b:6379",
+		"rediss+sentinel://u:p@a,b/m%20/": "rediss+sentinel://u:***@a:26379,b:26379/m%20",
+	} {
+		target, err := ParseURL(in)
+		if err != nil || target.String() != want {
+			t.Errorf("%s: %v, %v", in, target, err)
+		}
+	}
+}
+
+func TestDialRefusesBadFiles(t *testing.T) {
+	for _, url := range []string{"rediss://a?ca=/nowhere", "rediss://a?ca=/dev/null", "rediss://a?cert=/nowhere&key=/nowhere"} {
+		if _, err := Dial(url, DialOptions{ConfigKey: "redis.state_url"}); err == nil || !strings.Contains(err.Error(), "`redis.state_url`: parameter") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// Every way to a Redis carries the whole of a store's life.
+func TestWaysToRedis(t *testing.T) {
+	plain := redistest.Start(t)
+	secure := redistest.StartWith(t, redistest.Options{TLS: true})
+	limited := redistest.StartWith(t, redistest.Options{
+		User: "app", Password: secret,
+		Rules: "~cp:* +get +getrange +set +hgetall +hget +hset +hdel +time +exists +unlink +pexpireat +eval +evalsha +select",
+	})
+	for name, url := range map[string]string{
+		"tcp":              plain.URL(),
+		"another database": plain.URL() + "/3",
+		"unix":             "unix://" + plain.Socket(),
+		"unix, db":         "unix://" + plain.Socket() + "?db=4",
+		"tls":              "rediss://" + secure.Addr() + "?ca=" + secure.CAFile(),
+		"acl":              fmt.Sprintf("redis://app:%s@%s", secret, limited.Addr()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, farOptions(dial(t, url, DialOptions{Timeout: patience})))
+			e := saved(t, s, draft("http://a.example/x"))
+			if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry == nil {
+				t.Fatalf("%+v", r)
+			}
+			s.ForgetEntry(e)
+			flush(t, s)
+			if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry != nil {
+				t.Errorf("after ForgetEntry: %+v", r)
+			}
+			e = saved(t, s, draft("http://a.example/x"))
+			s.Forget(e.URL())
+			flush(t, s)
+			if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry != nil {
+				t.Errorf("after Forget: %+v", r)
+			}
+			if err := s.far.probe(t.Context()); err != nil {
+				t.Errorf("probe: %v", err)
+			}
+		})
+	}
+	t.Run("acl, another prefix", func(t *testing.T) {
+		o := farOptions(dial(t, fmt.Sprintf("redis://app:%s@%s", secret, limited.Addr()), DialOptions{Timeout: patience}))
+		o.Prefix = "other"
+		s := newStore(t, o)
+		if r := s.Lookup(t.Context(), policy.Key{URL: "http://a.example/x"}, nil); r.Reason != policy.StoreUnavailable {
+			t.Errorf("%+v", r)
+		}
+		if !s.far.breaker.allow() {
+			t.Error("a Redis that answers NOPERM is there")
+		}
+	})
+	t.Run("tls, unknown authority", func(t *testing.T) {
+		s, m := troubled(t, "rediss://"+secure.Addr(), nil)
+		failUntilOpen(t, s)
+		if got := count(t, m, "redis_errors_total", "cause", "tls"); got < 3 {
+			t.Errorf("%v errors counted under tls", got)
+		}
+	})
+	t.Run("wrong password", func(t *testing.T) {
+		s, m := troubled(t, fmt.Sprintf("redis://app:wrong@%s", limited.Addr()), nil)
+		failUntilOpen(t, s)
+		if got := count(t, m, "redis_errors_total", "cause", "auth"); got < 3 {
+			t.Errorf("%v errors counted under auth", got)
+		}
+	})
+}
+
+func TestNewRefusesPrefix(t *testing.T) {
+	client := dial(t, "redis://127.0.0.1:1", DialOptions{})
+	for _, prefix := range []string{"", "a{b}"} {
+		if _, err := New(Options{Redis: client, Prefix: prefix}); err == nil {
+			t.Errorf("%q was taken", prefix)
+		}
+	}
+}
