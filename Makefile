@@ -28,7 +28,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/cacheproxy
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/cacheproxy ./cmd/cacheproxy
+	CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)' -o bin/cacheproxy ./cmd/cacheproxy
 
 .PHONY: run
 run: build ## run in front of UPSTREAM=http://... or of the demo; LISTEN, ADMIN, DEMO, REDIS are addresses

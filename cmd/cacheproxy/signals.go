@@ -1,0 +1,14 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// notifySignals reports SIGINT and SIGTERM, two of them being enough: one to end, one to end at once. Forget stops it.
+func notifySignals() (signals <-chan os.Signal, forget func()) {
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	return c, func() { signal.Stop(c) }
+}
