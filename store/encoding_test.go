@@ -289,29 +289,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkDecode(b *testing.B) {
-	for name, size := range map[string]int{"1KB": 1 << 10, "16KB": 16 << 10, "1MB": 1 << 20} {
-		d := draft("http://shop.example/products/12345?color=red")
-		d.Body = make([]byte, size)
-		e := mustEntry(b, d)
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(e.block)))
-			for b.Loop() {
-				if _, err := Decode(e.block); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkNewEntry(b *testing.B) {
-	d := draft("http://shop.example/products/12345?color=red")
-	d.Body = make([]byte, 16<<10)
-	b.ReportAllocs()
-	for b.Loop() {
-		mustEntry(b, d)
-	}
-}

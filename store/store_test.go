@@ -85,25 +85,3 @@ func TestNearSaveLookupForget(t *testing.T) {
 		t.Fatal("ForgetEntry did not forget")
 	}
 }
-
-func BenchmarkLookupNear(b *testing.B) {
-	s := newStore(b, Options{})
-	d := draft("http://shop.example/products/12345?color=red")
-	s.Save(mustEntry(b, d))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, ok := s.LookupNear(d.Key, nil); !ok {
-			b.Fatal("miss")
-		}
-	}
-}
-
-func BenchmarkAppendTo(b *testing.B) {
-	e := mustEntry(b, draft("http://shop.example/products/12345?color=red"))
-	h := make(http.Header, 16)
-	b.ReportAllocs()
-	for b.Loop() {
-		clear(h)
-		e.AppendTo(h, 4)
-	}
-}

@@ -1,0 +1,108 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var errDown = errors.New("down")
+
+// The life of a breaker in the time of a bubble: three failures in a row open it, a probe after each cooldown asks, the first
+// answer closes it.
+func TestBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var probes atomic.Int64
+		var up atomic.Bool
+		probe := func(context.Context) error {
+			probes.Add(1)
+			if up.Load() {
+				return nil
+			}
+			return errDown
+		}
+		b := newBreaker(BreakerOptions{Failures: 3, Cooldown: time.Second}, probe, nil, slog.New(slog.DiscardHandler))
+		defer b.close()
+
+		b.failure(errDown)
+		b.failure(errDown)
+		b.success()
+		b.failure(errDown)
+		b.failure(errDown)
+		if !b.allow() {
+			t.Fatal("open after two in a row")
+		}
+		select {
+		case <-b.whenClosed():
+		default:
+			t.Error("closed, and does not say so")
+		}
+		b.failure(errDown)
+		b.failure(errDown)
+		b.success() // of something asked before it opened
+		if b.allow() {
+			t.Fatal("closed after three in a row")
+		}
+		closed := b.whenClosed()
+		time.Sleep(749 * time.Millisecond)
+		synctest.Wait()
+		if n := probes.Load(); n != 0 {
+			t.Errorf("%d probes before three quarters of the cooldown", n)
+		}
+		time.Sleep(501 * time.Millisecond)
+		synctest.Wait()
+		if n := probes.Load(); n != 1 || b.allow() {
+			t.Errorf("%d probes within five quarters of the cooldown", n)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := probes.Load(); n < 8 || n > 15 {
+			t.Errorf("%d probes in eleven cooldowns", n)
+		}
+		up.Store(true)
+		time.Sleep(1250 * time.Millisecond)
+		synctest.Wait()
+		select {
+		case <-closed:
+		default:
+			t.Error("answers, and is not asked")
+		}
+		b.failure(errDown)
+		b.failure(errDown)
+		if !b.allow() {
+			t.Error("old failures count again")
+		}
+	})
+}
+
+func TestBreakerCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		started := make(chan struct{})
+		probe := func(ctx context.Context) error {
+			close(started)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		b := newBreaker(BreakerOptions{Failures: 1}, probe, nil, slog.New(slog.DiscardHandler))
+		b.failure(errDown)
+		<-started // under way when close comes, which waits for it
+		b.close()
+		b.close()
+		b.failure(errDown)
+		if b.allow() {
+			t.Error("closed by closing")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreaker(BreakerOptions{Failures: 1}, nil, nil, slog.New(slog.DiscardHandler))
+		b.close()
+		b.failure(errDown) // starts nothing
+		if !b.allow() {
+			t.Error("opened after its end")
+		}
+	})
+}
