@@ -1,0 +1,176 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+
+	"cacheproxy/policy"
+)
+
+// goAlone sends the request for this client only: methods other than GET, bypass rules, uploads and upgrades, ranges, reloads, and
+// whatever turned out not to be shareable. The exchange ends with its client. Where the response may be stored, a copy of its
+// body is taken as it streams by.
+func (j *journey) goAlone(out *http.Request) (*http.Response, error) {
+	x := j.exchange()
+	if j.r.Method == http.MethodGet && j.unstored == policy.None {
+		x.ask(out.Header)
+	}
+	return j.take(x.do(out))
+}
+
+// ask puts our own question on a request whose answer may be stored: is what we have still good (RFC 9111 section 4.3.1).
+func (x *exchange) ask(h http.Header) {
+	if x.stored == nil || !x.stored.Freshness().Validator {
+		return
+	}
+	if _, partial := x.stored.Part(); partial {
+		return
+	}
+	policy.SetConditionals(h, x.stored.ETag(), x.stored.LastModified())
+	x.conditional = true
+}
+
+// take makes of an answer what RoundTrip returns, and records the outcome.
+func (j *journey) take(a answer) (*http.Response, error) {
+	switch {
+	case a.entry != nil:
+		return nil, j.takeStored(a)
+	case a.err != nil:
+		return nil, a.err
+	}
+	j.told(a)
+	if a.res.StatusCode == http.StatusSwitchingProtocols {
+		return a.res, nil
+	}
+	s := &stream{body: a.res.Body, j: j, length: a.res.ContentLength}
+	if a.plan != nil && bodyless(a.res, j.r.Method) {
+		a.plan.store(nil)
+	} else if a.plan != nil {
+		s.copy = newBodyCopy(j.h, a.plan, a.res.ContentLength)
+	}
+	a.res.Body = s
+	return a.res, nil
+}
+
+// takeStored makes the answer's stored response the one that is served.
+func (j *journey) takeStored(a answer) error {
+	j.stored = a.entry
+	j.decision = policy.Decision{}
+	j.outcome.FwdStatus = a.status
+	j.outcome.HasTTL, j.outcome.TTL = true, a.entry.Freshness().TTL(j.h.opt.Now())
+	j.outcome.Stored = a.saved
+	j.failure = a.err
+	if a.reason != policy.None {
+		j.outcome.Detail = a.reason
+	}
+	return errStored
+}
+
+// told records the outcome of a response that is streamed.
+func (j *journey) told(a answer) {
+	if a.plan != nil {
+		j.outcome.Stored = true
+		j.outcome.HasTTL, j.outcome.TTL = true, a.plan.fresh.TTL(j.h.opt.Now())
+		j.outcome.Detail = policy.None
+		return
+	}
+	if a.reason != policy.None && j.outcome.Fwd != policy.FwdMethod {
+		j.outcome.Detail = a.reason
+	}
+}
+
+// bodyless reports whether the response has no body to wait for.
+func bodyless(res *http.Response, method string) bool {
+	return res.Body == http.NoBody || method == http.MethodHead || !bodyAllowed(res.StatusCode)
+}
+
+// stream is the body of a response that goes to one client. It is read by ReverseProxy in the goroutine that writes, so before a
+// read that may wait it flushes what was written: the client has every byte that we have. (ReverseProxy does so itself where
+// the length is unknown.)
+type stream struct {
+	body   io.ReadCloser
+	j      *journey
+	length int64
+	read   int64
+	copy   *bodyCopy // nil when the body is not kept
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.read > 0 && s.length > s.read {
+		flush(s.j.w)
+	}
+	n, err := s.body.Read(p)
+	s.read += int64(n)
+	if s.copy != nil && !s.copy.add(p[:n], err) {
+		s.copy = nil
+	}
+	return n, err
+}
+
+func (s *stream) Close() error {
+	if s.copy != nil {
+		s.copy.drop(policy.Truncated)
+		s.copy = nil
+	}
+	return s.body.Close()
+}
+
+func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
+
+// bodyCopy collects a body that streams by, within the plan's limit and the memory of all fills.
+type bodyCopy struct {
+	h    *Handler
+	plan *plan
+	buf  []byte
+	held int64 // reserved of the fills' memory
+}
+
+func newBodyCopy(h *Handler, p *plan, length int64) *bodyCopy {
+	c := &bodyCopy{h: h, plan: p}
+	if length > 0 && c.reserve(length) {
+		c.buf = make([]byte, 0, length)
+	}
+	return c
+}
+
+func (c *bodyCopy) reserve(n int64) bool {
+	if n <= c.held {
+		return true
+	}
+	if !c.h.fills.reserve(n - c.held) {
+		return false
+	}
+	c.held = n
+	return true
+}
+
+// add takes what was read and how the read ended. It reports whether there is more to come.
+func (c *bodyCopy) add(p []byte, err error) bool {
+	size := int64(len(c.buf) + len(p))
+	if size > c.plan.limit {
+		return c.drop(policy.TooLarge)
+	}
+	if !c.reserve(size) {
+		return c.drop(policy.StoreFull)
+	}
+	c.buf = append(c.buf, p...)
+	switch err {
+	case nil:
+		return true
+	case io.EOF:
+		c.plan.store(c.buf)
+		return c.drop(policy.None)
+	default:
+		return c.drop(policy.Truncated)
+	}
+}
+
+// drop gives the memory back and counts why the copy was not kept. It returns false, for add.
+func (c *bodyCopy) drop(why policy.Reason) bool {
+	if why != policy.None {
+		c.h.refused(why)
+	}
+	c.h.fills.release(c.held)
+	c.held, c.buf = 0, nil
+	return false
+}

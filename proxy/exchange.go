@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"cacheproxy/policy"
+	"cacheproxy/store"
+)
+
+// exchange is one request to upstream and all that is needed to decide, without the client, what its response means for the
+// stored ones. A fill and a journey that goes alone each have one.
+type exchange struct {
+	h      *Handler
+	next   http.RoundTripper
+	site   *policy.Site
+	rule   *policy.Rule // that matched the request
+	in     policy.MatchInput
+	rq     policy.Request
+	scheme string
+	host   string
+	path   string // as forwarded
+	query  string // as received
+	key    policy.Key
+	stamp  store.Stamp
+
+	unstored    policy.Reason // why nothing of this exchange may be stored
+	stored      *store.Entry  // the stored response that this exchange validates, completes, or falls back on
+	conditional bool          // the request carries the stored response's validators
+	completing  bool          // the request asks for what the stored partial response lacks
+}
+
+// exchange copies from the journey what the exchange needs.
+func (j *journey) exchange() *exchange {
+	return &exchange{
+		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.r.Host,
+		path: j.rawPath, query: j.r.URL.RawQuery, key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
+	}
+}
+
+// answer is what came of an exchange: a response to stream, or a stored response to serve, or an error.
+type answer struct {
+	res    *http.Response
+	plan   *plan         // how the streamed response is stored when its body has ended well; nil = it is not
+	reason policy.Reason // why the streamed response is not stored, or why the stored one is served
+	shared bool          // the streamed response may answer others who asked for the same meanwhile
+
+	entry  *store.Entry // serve this one
+	status int          // what upstream said when entry is served instead; 0 = nothing
+	saved  bool         // entry has been stored anew
+
+	err error
+}
+
+// do sends the request and decides.
+func (x *exchange) do(out *http.Request) answer {
+	sent := x.h.opt.Now()
+	res, err := x.next.RoundTrip(out)
+	if err != nil {
+		return x.failed(err)
+	}
+	got := x.h.opt.Now()
+	if x.missesThePoint(res) {
+		discard(res)
+		x.conditional, x.completing = false, false
+		again := out.Clone(out.Context())
+		policy.ClearConditionals(again.Header)
+		return x.do(again)
+	}
+	return x.receive(res, sent, got)
+}
+
+// missesThePoint reports whether the response answers a question of ours that we can do nothing with: a 304 that validates
+// something we do not have (RFC 9111 section 4.3.4), or a part that does not continue the stored one. Then the request is made
+// again without the question.
+func (x *exchange) missesThePoint(res *http.Response) bool {
+	switch {
+	case x.conditional:
+		return res.StatusCode == http.StatusNotModified && !policy.Freshens(x.stored.Header(), res.Header)
+	case x.completing:
+		return res.StatusCode == http.StatusRequestedRangeNotSatisfiable ||
+			res.StatusCode == http.StatusPartialContent && !x.continues(res)
+	}
+	return false
+}
+
+// discard reads a little of a body that is not wanted, so that the connection can be used again, and closes it.
+func discard(res *http.Response) {
+	_, _ = io.CopyN(io.Discard, res.Body, 4<<10)
+	_ = res.Body.Close()
+}
+
+// failed: no response at all. A stored one may be served stale (RFC 5861 section 4).
+func (x *exchange) failed(err error) answer {
+	if x.mayServeStale() {
+		return answer{entry: x.stored, reason: policy.ServedIfError, err: err}
+	}
+	return answer{err: err}
+}
+
+func (x *exchange) mayServeStale() bool {
+	if x.stored == nil || x.completing || !lookedUp(x.rq.Method) {
+		return false
+	}
+	return policy.MayServeIfError(x.rq.Directives, x.stored.Freshness(), x.h.opt.Now())
+}
+
+// staleStatus: the statuses that RFC 5861 section 4 counts as errors.
+func staleStatus(status int) bool {
+	switch status {
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// receive decides what a response means, in this order: it may switch protocols, make stored responses doubtful, freshen one,
+// be an error that a stale one hides, complete a partial one; otherwise it is a response of its own.
+func (x *exchange) receive(res *http.Response, sent, got time.Time) answer {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return answer{res: res, reason: policy.Upgrade}
+	}
+	policy.RemoveHopByHop(res.Header)
+	if policy.Invalidates(x.rq.Method, res.StatusCode) {
+		x.invalidate(res)
+	}
+	switch {
+	case res.StatusCode == http.StatusNotModified && x.conditional:
+		return x.freshen(res, sent, got)
+	case staleStatus(res.StatusCode) && x.mayServeStale():
+		discard(res)
+		return answer{entry: x.stored, status: res.StatusCode, reason: policy.ServedIfError}
+	case x.rq.Method == http.MethodHead && x.stored != nil:
+		x.applyHead(res, sent, got)
+	case x.completing && res.StatusCode == http.StatusPartialContent:
+		x.complete(res)
+	}
+	p, why := x.plan(res, sent, got)
+	if p == nil {
+		x.h.refused(why)
+		return answer{res: res, reason: why}
+	}
+	return answer{res: res, plan: p, shared: p.shared(got)}
+}
+
+// responseRule is the rule that governs a response: the first whose request and response parts match.
+func (x *exchange) responseRule(status int, h http.Header) *policy.Rule {
+	return x.site.ResponseRule(&x.in, status, h.Get("Content-Type"))
+}
+
+// freshen updates the stored response with what a 304 says of it (RFC 9111 section 4.3.4), and serves it. When the update
+// makes it something that may not be stored, it answers this one request and is forgotten.
+func (x *exchange) freshen(res *http.Response, sent, got time.Time) answer {
+	discard(res)
+	updated, why := x.update(res.Header, sent, got)
+	if updated == nil {
+		return answer{entry: x.stored, status: res.StatusCode, reason: why}
+	}
+	if why != policy.None {
+		x.h.opt.Store.ForgetEntry(x.stored)
+		x.h.refused(why)
+		return answer{entry: updated, status: res.StatusCode, reason: why}
+	}
+	why = x.h.opt.Store.SaveSince(updated, x.stamp)
+	return answer{entry: updated, status: res.StatusCode, reason: why, saved: why == policy.None}
+}
+
+// update makes the freshened form of the stored response. The reason says why it may not be stored.
+func (x *exchange) update(fields http.Header, sent, got time.Time) (*store.Entry, policy.Reason) {
+	rule := x.responseRule(x.stored.Status(), fields)
+	rs := policy.Response{
+		Status:      x.stored.Status(),
+		Header:      policy.Freshen(x.stored.Header(), fields, rule, x.h.policy, got),
+		RequestTime: sent, ResponseTime: got,
+	}
+	rq := x.rq
+	rq.Method = http.MethodGet
+	fresh, why := policy.Storable(rq, rs, rule, x.key.URL, x.h.policy)
+	d := x.stored.Redraft()
+	d.Header = policy.StoredHeader(rs, rule, x.h.policy)
+	d.RequestTime, d.ResponseTime = sent, got
+	if why == policy.None {
+		d.Freshness = fresh
+		d.KeepUntil = got.Add(fresh.Retention(got, x.h.opt.Cache.Keep))
+	}
+	e, err := store.NewEntry(d)
+	if err != nil {
+		return nil, policy.TooLarge
+	}
+	return e, why
+}
+
+// applyHead lets the response to a HEAD freshen or invalidate the stored response to GET (RFC 9111 section 4.3.5).
+func (x *exchange) applyHead(res *http.Response, sent, got time.Time) {
+	switch policy.HeadUpdates(x.stored.Status(), x.stored.Header(), res.StatusCode, res.Header) {
+	case policy.HeadFreshens:
+		if e, why := x.update(res.Header, sent, got); e != nil && why == policy.None {
+			x.h.opt.Store.SaveSince(e, x.stamp)
+		}
+	case policy.HeadInvalidates:
+		x.h.opt.Store.ForgetEntry(x.stored)
+	}
+}
+
+// invalidate forgets what an unsafe request that succeeded has made doubtful (RFC 9111 section 4.4): the target and, on the same
+// origin, what Location and Content-Location name. The stamp is renewed: what this very response says may be stored.
+func (x *exchange) invalidate(res *http.Response) {
+	s := x.h.opt.Store
+	target := &url.URL{Scheme: x.scheme, Host: x.host, Path: x.in.Path}
+	key := x.h.getKey(x.scheme, x.host, x.path, x.query, x.in)
+	s.Forget(key.URL)
+	for _, u := range policy.InvalidatedTargets(target, res.Header) {
+		in := policy.MatchInput{Path: u.Path, RawQuery: u.RawQuery, Header: x.in.Header}
+		s.Forget(x.h.getKey(u.Scheme, u.Host, u.EscapedPath(), u.RawQuery, in).URL)
+	}
+	x.key = key
+	x.stamp = s.Mark()
+}
+
+// getKey is the key under which the response to a GET of this target is kept.
+func (h *Handler) getKey(scheme, host, path, query string, in policy.MatchInput) policy.Key {
+	in.Method = http.MethodGet
+	k := h.opt.Sites.Find(host).RequestRule(&in).Key
+	return k.Key(scheme, host, path, k.ForwardQuery(query), in.Header, nil)
+}
+
+// refused counts a response that is not stored.
+func (h *Handler) refused(why policy.Reason) {
+	h.opt.Metrics.Refusal(why.String())
+}

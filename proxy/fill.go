@@ -1,0 +1,321 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"runtime/debug"
+	"strconv"
+	"sync"
+
+	"cacheproxy/policy"
+)
+
+// fill is one fetch for many askers. It has two halves. Until the head is there, its waiters know nothing but interim responses,
+// which each of them gets. With the head the exchange has decided: a stored response or an error answers everybody; a
+// response that may be shared is read by pump into one buffer, from which everybody reads at their own pace; one that may
+// not be shared is handed to the journey that led, and the others go alone.
+//
+// The upstream request belongs to no client. It goes on while somebody waits for it or while it is worth keeping.
+type fill struct {
+	t      *fills
+	key    string
+	id     string // names this very fill for singleflight
+	x      *exchange
+	out    *http.Request
+	cancel context.CancelFunc
+	leader *journey
+	ready  chan struct{} // closed when the leader has made the request
+
+	mu       sync.Mutex
+	wake     chan struct{} // closed at the next change; nil when nobody waits for one
+	interims []interim
+	waiters  int  // journeys attached
+	dead     bool // cannot be joined any more
+	decided  bool // answer is valid
+	answer   answer
+	taken    bool // the leader has the answer's body
+	left     bool // the leader has left
+
+	buf      []byte // of the body, from offset base on
+	base     int64
+	size     int64 // bytes of the body so far
+	held     int64 // reserved of the fills' memory
+	windowed bool  // the body is too large to keep: only a window of it is
+	done     bool
+	err      error // how the body ended; nil = well
+	trailer  http.Header
+	readers  map[*reader]struct{}
+	moved    chan struct{} // closed when a reader of a windowed body has moved or left
+}
+
+// interim is a 1xx response.
+type interim struct {
+	status int
+	header http.Header
+}
+
+// errLeft ends a fill that nobody waits for.
+var errLeft = errors.New("proxy: every client that waited for the response has left")
+
+func newFill(t *fills, j *journey, key string) *fill {
+	return &fill{
+		t: t, key: key, id: strconv.FormatUint(t.ids.Add(1), 36), x: j.exchange(), leader: j, waiters: 1,
+		cancel: func() {}, ready: make(chan struct{}), readers: make(map[*reader]struct{}),
+	}
+}
+
+// attach counts the journey in, unless the fill cannot be joined: it has ended, its body is no longer whole in memory, its
+// URL was forgotten since its lookup, or it is known by now that the response is not for this request.
+func (f *fill) attach(j *journey) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead || f.windowed || f.err != nil || !j.h.opt.Store.Current(f.x.key.URL, f.x.stamp) {
+		return false
+	}
+	if f.decided && (!f.answer.shared || !f.answer.plan.selects(j.rq.Header)) {
+		return false
+	}
+	f.waiters++
+	j.h.opt.Metrics.FillWaiters(1)
+	return true
+}
+
+// leave counts a journey out, and ends the fetch when nobody is left and it is not worth keeping.
+func (f *fill) leave(j *journey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiters--
+	if j == f.leader {
+		f.left = true
+		f.closeOrphan()
+	} else {
+		j.h.opt.Metrics.FillWaiters(-1)
+	}
+	if f.waiters > 0 {
+		return
+	}
+	if !f.decided || f.windowed {
+		f.dead = true
+		f.cancel()
+	}
+	if f.done && f.dead { // else finish frees it, once the store holds the response
+		f.free()
+	}
+}
+
+// closeOrphan ends a response that is for the leader alone when the leader has left. Called with the lock held.
+func (f *fill) closeOrphan() {
+	if f.left && f.decided && !f.taken && !f.answer.shared && f.answer.res != nil {
+		f.taken = true
+		_ = f.answer.res.Body.Close()
+		f.cancel()
+	}
+}
+
+// free gives the buffer's memory back. Called with the lock held, when the body has ended and nobody reads it any more.
+func (f *fill) free() {
+	f.t.release(f.held)
+	f.held, f.buf = 0, nil
+}
+
+// throughFill joins or leads the fill of this request and returns its part of the response.
+func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
+	f, leads, e := j.h.fills.join(j, j.fillKey())
+	if e != nil {
+		j.stored, j.decision = e, policy.Decision{}
+		j.hit(policy.None)
+		return nil, errStored
+	}
+	if leads {
+		f.prepare(out)
+	}
+	a, err := f.await(j, out.Context())
+	if err != nil {
+		f.leave(j)
+		return nil, err
+	}
+	switch {
+	case a.entry != nil && (leads || a.entry.Selects(j.cacheKey.Extras, j.rq.Header)), a.err != nil && a.entry == nil:
+		f.leave(j)
+		j.outcome.Collapsed = !leads
+		return j.take(a)
+	case a.shared && (leads || a.plan.selects(j.rq.Header)):
+		j.outcome.Collapsed = !leads
+		return j.readFrom(f, a), nil
+	case leads && f.take():
+		f.leave(j)
+		return j.take(a)
+	}
+	f.leave(j)
+	return j.notShared(out, a)
+}
+
+// notShared: the response was for somebody else. Where Vary alone stands between, what it nominates is known now, and one more
+// fill is tried for those who select the same; else the request goes alone.
+func (j *journey) notShared(out *http.Request, a answer) (*http.Response, error) {
+	if a.shared && !j.rejoined && a.plan.nomination != policy.NominationStar {
+		j.rejoined = true
+		j.nominate = a.plan.nomination
+		return j.throughFill(out)
+	}
+	j.outcome.Detail = policy.NotShareable
+	return j.goAlone(out)
+}
+
+// await waits for the head. The first to come sends the request, in the goroutine that singleflight gives it; interim responses
+// are passed on by each waiter in its own goroutine.
+func (f *fill) await(j *journey, ctx context.Context) (answer, error) {
+	flight := f.t.flight.DoChan(f.id, f.fetch)
+	seen := 0
+	for {
+		f.mu.Lock()
+		news, decided, a := f.interims[seen:], f.decided, f.answer
+		wake := f.changes()
+		f.mu.Unlock()
+		for _, n := range news {
+			n.passOn(ctx)
+		}
+		seen += len(news)
+		if decided {
+			return a, nil
+		}
+		select {
+		case <-flight:
+			flight = nil
+		case <-wake:
+		case <-ctx.Done():
+			return answer{}, context.Cause(ctx)
+		}
+	}
+}
+
+// changes returns the channel that is closed at the next change. Called with the lock held.
+func (f *fill) changes() chan struct{} {
+	if f.wake == nil {
+		f.wake = make(chan struct{})
+	}
+	return f.wake
+}
+
+// changed wakes everybody who waits for a change. Called with the lock held.
+func (f *fill) changed() {
+	if f.wake != nil {
+		close(f.wake)
+		f.wake = nil
+	}
+}
+
+// passOn hands an interim response to the hook that ReverseProxy has left in the outbound request's context.
+func (n interim) passOn(ctx context.Context) {
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
+		_ = trace.Got1xxResponse(n.status, textproto.MIMEHeader(n.header))
+	}
+}
+
+// prepare makes the shared request out of the leader's: detached from its client, with our question instead of its own.
+func (f *fill) prepare(out *http.Request) {
+	ctx, cancel := context.WithCancel(f.t.h.background())
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.interims = append(f.interims, interim{status, http.Header(header).Clone()})
+			f.changed()
+			return nil
+		},
+	})
+	f.mu.Lock()
+	f.cancel = cancel
+	f.mu.Unlock()
+	f.out = out.Clone(ctx)
+	policy.ClearConditionals(f.out.Header)
+	f.x.ask(f.out.Header)
+	f.x.askForRest(f.out.Header)
+	close(f.ready)
+}
+
+// askForRest asks only for what a stored first part lacks, where a strong validator says whether it is still the same
+// representation (RFC 9111 section 3.4).
+func (x *exchange) askForRest(h http.Header) {
+	if x.stored == nil || x.conditional {
+		return
+	}
+	part, partial := x.stored.Part()
+	tag := x.stored.ETag()
+	if !partial || part.First != 0 || len(tag) < 2 || tag[0] != '"' {
+		return
+	}
+	if missing, ok := policy.MissingRange(part); ok {
+		h["Range"] = []string{missing}
+		h["If-Range"] = []string{tag}
+		x.completing = true
+	}
+}
+
+// fetch sends the request and publishes what was decided at the head. It never panics: under DoChan that would end the process.
+func (f *fill) fetch() (any, error) {
+	<-f.ready
+	f.mu.Lock()
+	decided := f.decided
+	f.mu.Unlock()
+	if !decided { // else a late caller, whose flight begins after the first one's end
+		f.decide(f.exchange())
+	}
+	return nil, nil
+}
+
+func (f *fill) exchange() (a answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.t.h.opt.Log.Error("a round trip panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			a = answer{err: fmt.Errorf("proxy: the round trip panicked: %v", p)}
+		}
+	}()
+	return f.x.do(f.out)
+}
+
+// decide publishes the answer and, where the response is shared, starts reading its body.
+func (f *fill) decide(a answer) {
+	h := f.t.h
+	if a.shared && !f.allot(a) {
+		h.refused(policy.StoreFull)
+		a.shared, a.plan, a.reason = false, nil, policy.StoreFull
+	}
+	if a.res != nil && !a.shared && a.reason != policy.StoreFull && a.res.StatusCode < 500 {
+		h.alone.add(f.leader.shareKey(), h.opt.Collapse.NotShareable)
+	}
+	f.mu.Lock()
+	f.answer, f.decided = a, true
+	if a.shared {
+		h.work.Add(1)
+		go f.pump()
+	} else {
+		f.dead = true
+		f.closeOrphan()
+	}
+	f.changed()
+	f.mu.Unlock()
+	if !a.shared {
+		f.t.remove(f)
+	}
+	if a.res == nil {
+		f.cancel()
+	}
+}
+
+// take gives the leader the body of a response that is not shared. It reports false when that is not to be had.
+func (f *fill) take() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.taken || f.answer.res == nil {
+		return false
+	}
+	f.taken = true
+	f.answer.res.Body = &owned{f.answer.res.Body, f.cancel}
+	return true
+}

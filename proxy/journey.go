@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"time"
+
+	"cacheproxy/metrics"
+	"cacheproxy/policy"
+	"cacheproxy/store"
+)
+
+// journey is one request on its way. It is made when the request comes, its fields are filled by the steps in their order,
+// and its methods are the hooks of the request's own ReverseProxy. It belongs to the goroutine that serves the request: what
+// outlives that (a fill) gets copies.
+type journey struct {
+	h     *Handler
+	w     http.ResponseWriter
+	r     *http.Request
+	start time.Time
+
+	// client
+	peer    netip.Addr // who is connected to us
+	addr    netip.Addr // who is asking
+	trusted bool       // the peer's forwarding fields are believed
+	scheme  string
+
+	// rule
+	site    *policy.Site
+	matched *policy.Rule // by its request part
+	in      policy.MatchInput
+
+	// session and limit
+	sessionFields map[string]string
+	settle        func(policy.Outcome)
+	limitHeader   http.Header // fields that the limiter wants on the response
+
+	// outbound and key
+	rq        policy.Request // as it would be forwarded
+	rawPath   string         // the path's bytes as they will be forwarded
+	opaque    bool           // rawPath must travel in URL.Opaque, because net/url would write it differently
+	query     string
+	cacheKey  policy.Key
+	unstored  policy.Reason // why nothing of this exchange may be stored or looked up; None = it may
+	changed   bool          // rq.Header is a changed copy of r.Header
+	preserved bool          // an unshareable, unstored request: the client's own conditionals go upstream as they are
+
+	// lookup and evaluate
+	stored   *store.Entry
+	tier     store.Tier
+	decision policy.Decision
+	stamp    store.Stamp
+	nominate policy.Nomination // of the newest variant of this URL, when none was selected
+
+	// what came of it
+	outcome policy.Outcome
+	status  int
+	bytes   int64
+	failure error
+	out     *recorder // the writer of a fetch, which counts; nil for a hit
+
+	// of the fetch
+	rejoined bool // a second fill was tried because Vary kept us from the first
+}
+
+// begin takes the time and the mark against which later invalidations are compared.
+func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *journey {
+	return &journey{h: h, w: w, r: r, start: h.opt.Now()}
+}
+
+// end says what came of the request: to the limiter, the ranking, the metrics and the access log.
+func (j *journey) end() {
+	h := j.h
+	if j.out != nil {
+		j.status, j.bytes = j.out.status, j.out.bytes
+	}
+	if j.settle != nil {
+		j.settle(j.outcome)
+	}
+	if h.opt.Ranking != nil && j.cacheKey.URL != "" {
+		h.opt.Ranking.Asked(j.cacheKey.URL)
+	}
+	if h.opt.Metrics == nil && h.opt.AccessLog == nil {
+		return
+	}
+	took := h.opt.Now().Sub(j.start)
+	h.observers.observe(j.outcome, j.tier, took)
+	if h.opt.AccessLog != nil {
+		h.opt.AccessLog(j.access(took))
+	}
+}
+
+// next is the round tripper of the journey's site.
+func (j *journey) next() http.RoundTripper {
+	if j.h.opt.Route != nil {
+		if rt := j.h.opt.Route(j.site); rt != nil {
+			return rt
+		}
+	}
+	return j.h.opt.Next
+}
+
+// Access is one line of the access log.
+type Access struct {
+	Request  *http.Request // as received; only to be read
+	Start    time.Time
+	Duration time.Duration
+	Client   netip.Addr
+	Status   int // 0: the connection ended before a status was sent
+	Bytes    int64
+	Outcome  policy.Outcome
+	Tier     store.Tier
+	Site     string
+	Rule     int    // index of the rule that matched the request; -1 = none
+	Key      string // cache URL; "" where none was made
+	Err      error  // why the upstream gave no usable response
+}
+
+func (j *journey) access(took time.Duration) *Access {
+	return &Access{
+		Request: j.r, Start: j.start, Duration: took, Client: j.addr, Status: j.status, Bytes: j.bytes, Outcome: j.outcome,
+		Tier: j.tier, Site: j.site.Name, Rule: j.matched.Index, Key: j.cacheKey.URL, Err: j.failure,
+	}
+}
+
+// observers holds the resolved metric of every outcome and tier, so that a hit looks up no labels.
+type observers struct {
+	byTier [3]map[string]*metrics.RequestObserver
+}
+
+func newObservers(m *metrics.Metrics) observers {
+	var o observers
+	if m == nil {
+		return o
+	}
+	for tier := range o.byTier {
+		o.byTier[tier] = make(map[string]*metrics.RequestObserver)
+		for _, label := range policy.Labels() {
+			o.byTier[tier][label] = m.Requests(label, store.Tier(tier).String())
+		}
+	}
+	return o
+}
+
+func (o *observers) observe(out policy.Outcome, tier store.Tier, took time.Duration) {
+	if ob := o.byTier[tier][out.Label()]; ob != nil {
+		ob.Observe(took)
+	}
+}

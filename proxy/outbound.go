@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"cacheproxy/policy"
+)
+
+// The request as it would be forwarded is settled here, once, before the key is made and before Vary is looked at: a response
+// that depends on a field which the key does not know is how caches are poisoned. So a field either reaches the upstream and
+// can be nominated by Vary, or it does not reach it at all:
+//
+//   - fields that change what a request means (X-Original-URL, X-HTTP-Method-Override ...) or that describe hops before us
+//     (X-Forwarded-Host ...) are dropped unless the peer is trusted; from a trusted peer they are passed on, and the
+//     exchange is not stored where they could change the answer;
+//   - fields that Connection names are dropped, as any proxy must (RFC 9110 section 7.6.1);
+//   - the rule may drop Cookie and parts of the query.
+//
+// Fields that differ from hop to hop and client to client by design (X-Forwarded-For, Via) are added afterwards, in rewrite.
+
+// untrustedFields are dropped from what a client sends, whatever the method.
+var untrustedFields = [...]string{
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
+	"X-Forwarded-Server", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Path", "X-Forwarded-Uri", "X-Forwarded",
+	"X-Host", "X-Original-Host", "X-Original-Url", "X-Rewrite-Url", "X-Url-Scheme", "X-Real-Ip", "X-Client-Ip", "Client-Ip",
+	"True-Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "Front-End-Https",
+}
+
+// overrideFields ask the upstream to take a request for another one. On a GET they would be an unkeyed input; with other
+// methods applications use them rightly.
+var overrideFields = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+// reroutingFields, written by a trusted peer, may change what is answered without showing in the key.
+var reroutingFields = [...]string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Host", "X-Forwarded-Prefix", "X-Forwarded-Path", "X-Forwarded-Uri"}
+
+// outbound settles the target, the fields and what of the exchange may be stored at all.
+func (j *journey) outbound() {
+	j.target()
+	j.query = j.matched.Key.ForwardQuery(j.r.URL.RawQuery)
+	header := j.r.Header
+	if j.needsCleaning(header) {
+		header = header.Clone()
+		j.clean(header)
+		policy.RemoveHopByHop(header) // ReverseProxy does it to what it sends
+		j.changed = true
+	}
+	j.rq = policy.NewRequest(j.r.Method, header)
+	j.rq.Credentials = len(j.sessionFields) > 0 && len(j.matched.Key.Session) == 0
+	j.refuseWhatCannotBeStored()
+}
+
+// target finds the bytes of the path as they will be forwarded. net/url writes some paths differently from how they came
+// (`/a|b` as /a%7Cb); then the raw bytes go into URL.Opaque. Not when they begin with //, because an Opaque that does is
+// sent in absolute form: such a path is forwarded as net/url writes it.
+func (j *journey) target() {
+	raw, _, _ := strings.Cut(j.r.RequestURI, "?")
+	escaped := j.r.URL.EscapedPath()
+	j.rawPath = escaped
+	if raw == escaped || raw == "" {
+		return
+	}
+	if strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") {
+		j.rawPath, j.opaque = raw, true
+	}
+	if strings.Contains(raw, "#") {
+		j.refuse(policy.AmbiguousPath)
+	}
+}
+
+func (j *journey) needsCleaning(h http.Header) bool {
+	if !j.trusted {
+		for _, name := range untrustedFields {
+			if _, ok := h[name]; ok {
+				return true
+			}
+		}
+		if policy.SafeMethod(j.r.Method) {
+			for _, name := range overrideFields {
+				if _, ok := h[name]; ok {
+					return true
+				}
+			}
+		}
+	}
+	if _, ok := h["Cookie"]; ok && j.matched.StripCookies {
+		return true
+	}
+	for _, v := range h["Connection"] {
+		if v != "keep-alive" && v != "close" {
+			return true
+		}
+	}
+	return false
+}
+
+// clean drops from h what must not be forwarded, but for hop-by-hop fields.
+func (j *journey) clean(h http.Header) {
+	if !j.trusted {
+		for _, name := range untrustedFields {
+			delete(h, name)
+		}
+		if policy.SafeMethod(j.r.Method) {
+			for _, name := range overrideFields {
+				delete(h, name)
+			}
+		}
+	}
+	if j.matched.StripCookies {
+		delete(h, "Cookie")
+	}
+}
+
+// refuseWhatCannotBeStored names what about the request alone keeps the whole exchange out of the cache.
+func (j *journey) refuseWhatCannotBeStored() {
+	r := j.r
+	switch {
+	case r.Method == http.MethodConnect:
+		j.refuse(policy.MethodNotStored)
+	case len(r.Header["Upgrade"]) > 0 && isUpgrade(r.Header):
+		j.refuse(policy.Upgrade)
+	case policy.SafeMethod(r.Method) && (r.ContentLength != 0 || len(r.TransferEncoding) > 0):
+		j.refuse(policy.RequestBody)
+	}
+	if !j.trusted {
+		return
+	}
+	for _, name := range reroutingFields {
+		if _, ok := r.Header[name]; ok {
+			j.refuse(policy.AmbiguousPath)
+		}
+	}
+	if host := r.Header.Get("X-Forwarded-Host"); host != "" && !strings.EqualFold(host, r.Host) {
+		j.refuse(policy.AmbiguousPath)
+	}
+	for _, name := range overrideFields {
+		if _, ok := r.Header[name]; ok && policy.SafeMethod(r.Method) {
+			j.refuse(policy.AmbiguousPath)
+		}
+	}
+}
+
+// isUpgrade reports whether Connection lists the token upgrade (RFC 9110 section 7.8).
+func isUpgrade(h http.Header) bool {
+	for _, line := range h["Connection"] {
+		for token := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// key makes the cache key from what would be forwarded.
+func (j *journey) key() {
+	path := j.rawPath
+	if j.r.URL.ForceQuery {
+		path += "?" // "/a?" is not the bytes of "/a"
+	}
+	j.cacheKey = j.matched.Key.Key(j.scheme, j.r.Host, path, j.query, j.rq.Header, j.sessionFields)
+}
+
+// viaNames are the Via values by protocol (RFC 9110 section 7.6.3), made once.
+type viaNames struct{ http10, http11, http2 string }
+
+func newViaNames(name string) viaNames {
+	return viaNames{"1.0 " + name, "1.1 " + name, "2.0 " + name}
+}
+
+func (v *viaNames) of(major, minor int) string {
+	switch {
+	case major == 2:
+		return v.http2
+	case minor == 0:
+		return v.http10
+	default:
+		return v.http11
+	}
+}
+
+// addHopFields writes the fields that tell the upstream about this hop. What a trusted peer wrote is continued, what anybody
+// else wrote is replaced.
+func (j *journey) addHopFields(out http.Header) {
+	var before http.Header
+	if j.trusted {
+		before = j.r.Header
+	}
+	peer := ""
+	if j.peer.IsValid() {
+		peer = j.peer.String()
+	}
+	extend(out, "X-Forwarded-For", before["X-Forwarded-For"], peer)
+	keep(out, "X-Forwarded-Host", before["X-Forwarded-Host"], j.r.Host)
+	keep(out, "X-Forwarded-Proto", before["X-Forwarded-Proto"], j.scheme)
+	extend(out, "Forwarded", before["Forwarded"], j.forwarded())
+	extend(out, "Via", out["Via"], j.h.via.of(j.r.ProtoMajor, j.r.ProtoMinor))
+}
+
+// extend appends value to the list that before holds, as one line.
+func extend(h http.Header, name string, before []string, value string) {
+	if value == "" {
+		if len(before) > 0 {
+			h[name] = before
+		}
+		return
+	}
+	if len(before) > 0 {
+		value = strings.Join(before, ", ") + ", " + value
+	}
+	h[name] = []string{value}
+}
+
+// keep sets name to what before holds, or else to value.
+func keep(h http.Header, name string, before []string, value string) {
+	if len(before) > 0 {
+		h[name] = before
+		return
+	}
+	h[name] = []string{value}
+}
+
+// forwarded is this hop's element of Forwarded (RFC 7239 section 4).
+func (j *journey) forwarded() string {
+	var b strings.Builder
+	b.WriteString("for=")
+	b.WriteString(forwardedNode(j.peer))
+	if host := j.r.Host; host != "" && !strings.ContainsAny(host, `"\`) {
+		b.WriteString(`;host="`)
+		b.WriteString(host)
+		b.WriteByte('"')
+	}
+	b.WriteString(";proto=")
+	b.WriteString(j.scheme)
+	return b.String()
+}
+
+// forwardedNode is RFC 7239 section 6's node: an IPv6 address in brackets and quotes, "unknown" for none.
+func forwardedNode(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return "unknown"
+	case a.Is6():
+		return `"[` + a.WithZone("").String() + `]"`
+	default:
+		return a.String()
+	}
+}

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"cacheproxy/policy"
+	"cacheproxy/store"
+)
+
+// plan is how a response is stored once its body has ended well. It is made when the head is there and every rule that looks at
+// heads has said yes; what only the body can tell (its length, its end, how long it took) is judged by keep.
+type plan struct {
+	x          *exchange
+	status     int
+	header     http.Header
+	fresh      policy.Freshness
+	nomination policy.Nomination
+	selection  []byte
+	tags       []string
+	sent, got  time.Time
+	limit      int64       // bytes of body at the most
+	part       policy.Part // of a partial response
+	partial    bool
+}
+
+// plan decides whether and how a response is stored.
+func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.Reason) {
+	if x.unstored != policy.None {
+		return nil, x.unstored
+	}
+	rule := x.responseRule(res.StatusCode, res.Header)
+	rs := policy.Response{Status: res.StatusCode, Header: res.Header, RequestTime: sent, ResponseTime: got}
+	fresh, why := policy.Storable(x.rq, rs, rule, x.key.URL, x.h.policy)
+	if why != policy.None {
+		return nil, why
+	}
+	p := &plan{x: x, status: res.StatusCode, fresh: fresh, sent: sent, got: got, limit: x.limit(rule)}
+	if res.ContentLength > p.limit {
+		return nil, policy.TooLarge
+	}
+	if fresh.Retention(got, x.h.opt.Cache.Keep) <= 0 {
+		return nil, policy.NoFreshness
+	}
+	p.nomination = policy.ParseVary(res.Header)
+	p.selection = p.nomination.AppendSelection(nil, x.rq.Header)
+	p.header = policy.StoredHeader(rs, rule, x.h.policy)
+	p.tags = policy.ResponseTags(rule.AppendTags(nil, &x.in, x.host, res.Header), res.Header)
+	if p.status == http.StatusPartialContent {
+		p.partial = true
+	}
+	return p, policy.None
+}
+
+// limit is how large a body the rule, the cache and the store can hold.
+func (x *exchange) limit(rule *policy.Rule) int64 {
+	limit := x.h.opt.Cache.MaxObject
+	if rule.MaxObject > 0 {
+		limit = rule.MaxObject
+	}
+	return min(limit, x.h.opt.Store.MaxBody())
+}
+
+// shared reports whether the response may answer others than the one who caused it: only what could be served as a fresh hit.
+func (p *plan) shared(now time.Time) bool {
+	return !p.partial && !p.fresh.NoCache && p.fresh.TTL(now) > 0
+}
+
+// selects reports whether a request with these fields selects this response (RFC 9111 section 4.1).
+func (p *plan) selects(h http.Header) bool {
+	if p.nomination == "" {
+		return true
+	}
+	var buf [256]byte
+	return bytes.Equal(p.nomination.AppendSelection(buf[:0], h), p.selection)
+}
+
+// keep stores the response with this body, which has ended well. It copies body.
+func (p *plan) keep(body []byte) policy.Reason {
+	if p.x.h.opt.Now().Sub(p.got) > p.x.h.opt.Cache.MaxFill {
+		return policy.TooSlow
+	}
+	d := store.Draft{
+		Key: p.x.key, Nomination: p.nomination, Selection: p.selection, Status: p.status, Header: p.header, Body: body,
+		Freshness: p.fresh, RequestTime: p.sent, ResponseTime: p.got, Tags: p.tags,
+		KeepUntil: p.got.Add(p.fresh.Retention(p.got, p.x.h.opt.Cache.Keep)),
+	}
+	if p.partial {
+		if !p.fitPart(&d) {
+			return policy.BadContentRange
+		}
+	} else if bodyAllowed(p.status) {
+		d.Header["Content-Length"] = []string{strconv.Itoa(len(d.Body))}
+	}
+	e, err := store.NewEntry(d)
+	if err != nil {
+		return policy.TooLarge
+	}
+	return p.x.h.opt.Store.SaveSince(e, p.x.stamp)
+}
+
+// store is keep with its refusal counted.
+func (p *plan) store(body []byte) policy.Reason {
+	why := p.keep(body)
+	if why != policy.None {
+		p.x.h.refused(why)
+	}
+	return why
+}
+
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// fitPart makes the draft of a partial response: combined with the stored part where that is the same representation
+// (RFC 9111 section 3.4), complete where both together are, or else on its own.
+func (p *plan) fitPart(d *store.Draft) bool {
+	part, ok := policy.PartOf(p.header, int64(len(d.Body)))
+	if !ok {
+		return false
+	}
+	if old := p.x.stored; old != nil {
+		if have, partial := old.Part(); partial {
+			if whole, ok := policy.Combine(have, old.ETag(), part, p.header.Get("Etag")); ok {
+				d.Body = join(whole, have, old.Body(), part, d.Body)
+				part = whole
+			}
+		}
+	}
+	d.Header["Content-Length"] = []string{strconv.Itoa(len(d.Body))}
+	if part.First == 0 && part.Last == part.Total-1 {
+		d.Status = http.StatusOK
+		delete(d.Header, "Content-Range")
+		return true
+	}
+	d.Header["Content-Range"] = []string{contentRange(part.ByteRange, part.Total)}
+	d.Part, d.Partial = part, true
+	return int64(len(d.Body)) <= p.limit
+}
+
+// join lays two parts over each other; where they overlap they are the same bytes.
+func join(whole, a policy.Part, aBody []byte, b policy.Part, bBody []byte) []byte {
+	out := make([]byte, whole.Last-whole.First+1)
+	copy(out[a.First-whole.First:], aBody)
+	copy(out[b.First-whole.First:], bBody)
+	return out
+}
+
+// continues reports whether a 206 brings exactly what the stored first part lacks of the same representation.
+func (x *exchange) continues(res *http.Response) bool {
+	have, _ := x.stored.Part()
+	first, last, total, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
+	return ok && have.First == 0 && total == have.Total && first == have.Last+1 && last == total-1 &&
+		res.Header.Get("Etag") == x.stored.ETag()
+}
+
+// complete makes of such a 206 the whole 200: the stored bytes, then the new ones.
+func (x *exchange) complete(res *http.Response) {
+	have, _ := x.stored.Part()
+	res.StatusCode, res.Status = http.StatusOK, "200 OK"
+	delete(res.Header, "Content-Range")
+	res.Header["Content-Length"] = []string{strconv.FormatInt(have.Total, 10)}
+	res.ContentLength = have.Total
+	res.Body = joined{io.MultiReader(bytes.NewReader(x.stored.Body()), res.Body), res.Body}
+}
+
+// joined reads from one and closes the other.
+type joined struct {
+	io.Reader
+	io.Closer
+}

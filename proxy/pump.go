@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"io"
+	"time"
+)
+
+// The writing half of a fill. As long as the body may be stored it is kept whole, so that anybody can still join and nobody's
+// pace matters to anybody else. A body that turns out too large to be stored goes on as a window: what the slowest reader
+// has read is dropped, and a full window waits for the slowest reader - for a bounded time where there are several, since
+// one client that reads slowly must not set the pace of the others.
+
+const firstRead = 4 << 10 // what is set aside for a body of unknown length
+
+// allot reserves memory for the body. It reports false where there is none, so that the response cannot be shared.
+func (f *fill) allot(a answer) bool {
+	size := int64(firstRead)
+	if n := a.res.ContentLength; n >= 0 {
+		size = n + 1 // one more, so that the read that brings the end needs no larger buffer
+	}
+	if !f.t.reserve(size) {
+		return false
+	}
+	f.held = size
+	f.buf = make([]byte, 0, size)
+	return true
+}
+
+// pump reads the body to its end.
+func (f *fill) pump() {
+	defer f.t.h.work.Done()
+	defer f.cancel()
+	body := f.answer.res.Body
+	defer body.Close()
+	for {
+		p, ok := f.room()
+		if !ok {
+			f.finish(errLeft)
+			return
+		}
+		n, err := body.Read(p)
+		if n > 0 {
+			f.wrote(n)
+		}
+		if err != nil {
+			f.finish(err)
+			return
+		}
+	}
+}
+
+// room returns where the next bytes go: the free part of the buffer, which nobody reads. It makes the buffer larger, or opens
+// the window, or waits for it. It reports false when nobody is left to read a windowed body.
+func (f *fill) room() ([]byte, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.buf) == cap(f.buf) {
+		switch {
+		case f.windowed:
+			if f.waiters == 0 || f.t.h.stop.Err() != nil {
+				return nil, false
+			}
+			f.trim()
+			if len(f.buf) == cap(f.buf) {
+				f.awaitReaders()
+			}
+		case !f.grow():
+			f.openWindow()
+		}
+	}
+	return f.buf[len(f.buf):cap(f.buf)], true
+}
+
+// grow doubles the buffer within the plan's limit and the memory of all fills.
+func (f *fill) grow() bool {
+	limit := f.answer.plan.limit + 1
+	size := min(int64(cap(f.buf))*2, limit)
+	if size <= int64(cap(f.buf)) || !f.t.reserve(size-f.held) {
+		return false
+	}
+	f.held = size
+	f.buf = append(make([]byte, 0, size), f.buf...) // readers may still be copying from the old one
+	return true
+}
+
+// openWindow gives up keeping the body. Nobody can join any more.
+func (f *fill) openWindow() {
+	f.windowed = true
+	window := f.t.h.opt.Collapse.Window
+	if int64(cap(f.buf)) < window && f.t.reserve(window-f.held) {
+		f.held = window
+		f.buf = append(make([]byte, 0, window), f.buf...)
+	}
+	go f.t.remove(f) // takes the table's lock, which comes before ours
+}
+
+// slowest returns the reader that is furthest behind, and how far the next one is.
+func (f *fill) slowest() (last *reader, next int64) {
+	next = f.size
+	for r := range f.readers {
+		switch {
+		case last == nil || r.off < last.off:
+			if last != nil {
+				next = min(next, last.off)
+			}
+			last = r
+		default:
+			next = min(next, r.off)
+		}
+	}
+	return last, next
+}
+
+// trim drops from a windowed buffer what every reader has read.
+func (f *fill) trim() {
+	from := f.size
+	if last, _ := f.slowest(); last != nil {
+		from = last.off
+	} else if f.waiters > 0 {
+		return // they have yet to begin
+	}
+	f.dropTo(from)
+}
+
+func (f *fill) dropTo(from int64) {
+	if from <= f.base {
+		return
+	}
+	n := copy(f.buf, f.buf[from-f.base:])
+	f.buf, f.base = f.buf[:n], from
+}
+
+// awaitReaders waits, without the lock, until a reader has moved. With several readers it waits only so long, and then goes on
+// without the slowest.
+func (f *fill) awaitReaders() {
+	f.moved = make(chan struct{})
+	moved, several := f.moved, len(f.readers) > 1
+	f.mu.Unlock()
+	if several {
+		patience := time.NewTimer(f.t.h.opt.Collapse.Patience)
+		select {
+		case <-moved:
+			several = false
+		case <-patience.C:
+		case <-f.t.h.stop.Done():
+		}
+		patience.Stop()
+	} else {
+		select {
+		case <-moved:
+		case <-f.t.h.stop.Done():
+		}
+	}
+	f.mu.Lock()
+	if several && len(f.readers) > 1 && len(f.buf) == cap(f.buf) {
+		_, next := f.slowest()
+		f.dropTo(next)
+		f.changed() // the one left behind may be waiting
+	}
+}
+
+// wrote takes n bytes that were read into the room.
+func (f *fill) wrote(n int) {
+	f.mu.Lock()
+	f.buf = f.buf[:len(f.buf)+n]
+	f.size += int64(n)
+	f.changed()
+	f.mu.Unlock()
+}
+
+// finish ends the body, stores it where it ended well, and then leaves the table: the store holds it.
+func (f *fill) finish(err error) {
+	res := f.answer.res
+	if err == io.EOF {
+		err = nil
+		if res.ContentLength >= 0 && f.size != res.ContentLength {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	f.mu.Lock()
+	f.done, f.err = true, err
+	f.trailer = res.Trailer
+	whole := f.buf
+	keep := err == nil && !f.windowed
+	f.changed()
+	f.mu.Unlock()
+	f.settle(whole, keep)
+	f.t.remove(f)
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = true
+	if f.waiters == 0 {
+		f.free()
+	}
+}

@@ -1,0 +1,241 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"cacheproxy/policy"
+)
+
+// settle stores a body that has ended well, or counts why it is not kept.
+func (f *fill) settle(body []byte, keep bool) {
+	switch {
+	case keep && int64(len(body)) <= f.answer.plan.limit:
+		f.answer.plan.store(body)
+	case f.err == nil:
+		f.t.h.refused(policy.TooLarge)
+	default:
+		f.t.h.refused(policy.Truncated)
+	}
+}
+
+// readFrom makes this journey's own response out of the fill's: fields, trailers and body are its alone, and so are the
+// preconditions and the range that its client asked for.
+func (j *journey) readFrom(f *fill, a answer) *http.Response {
+	j.told(a)
+	if j.outcome.Collapsed {
+		j.outcome.Stored = false // the leader's response is the one that is stored
+	}
+	res := new(http.Response)
+	*res = *a.res
+	res.Header = a.res.Header.Clone()
+	if age := a.plan.fresh.Age(j.h.opt.Now()); age >= time.Second || len(res.Header["Age"]) > 0 {
+		res.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	}
+	res.Trailer = trailerKeys(a.res.Trailer)
+	if j.notModified(res) {
+		f.leave(j)
+		return res
+	}
+	r := &reader{f: f, j: j, res: res, end: -1}
+	j.cutRange(res, r)
+	r.attach()
+	res.Body = r
+	return res
+}
+
+// trailerKeys announces the trailers of t, whose values are not known before the body's end.
+func trailerKeys(t http.Header) http.Header {
+	if t == nil {
+		return nil
+	}
+	keys := make(http.Header, len(t))
+	for k := range t {
+		keys[k] = nil
+	}
+	return keys
+}
+
+// notModified turns the response into a 304 where the client already has it.
+func (j *journey) notModified(res *http.Response) bool {
+	h := res.Header
+	if policy.Precondition(j.rq, res.StatusCode, h.Get("Etag"), h.Get("Last-Modified"), h.Get("Date")) != policy.NotModified {
+		return false
+	}
+	j.outcome.FwdStatus = res.StatusCode
+	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Content-Type", "Content-Language"} {
+		delete(h, name)
+	}
+	res.StatusCode, res.Status = http.StatusNotModified, "304 Not Modified"
+	res.Body, res.ContentLength, res.Trailer = http.NoBody, 0, nil
+	return true
+}
+
+// cutRange turns a whole response of known length into the one range that the client asked for. Several ranges, and a length that is
+// not known, are answered with the whole.
+func (j *journey) cutRange(res *http.Response, r *reader) {
+	if res.StatusCode != http.StatusOK || res.ContentLength <= 0 || len(j.rq.Header["Range"]) == 0 {
+		return
+	}
+	h := res.Header
+	ranges, result := policy.SelectRange(j.rq, h.Get("Etag"), h.Get("Last-Modified"), h.Get("Date"), res.ContentLength, 1)
+	if result != policy.RangePartial || len(ranges) != 1 {
+		return
+	}
+	j.outcome.FwdStatus = res.StatusCode
+	r.off, r.end = ranges[0].First, ranges[0].Last+1
+	h["Content-Range"] = []string{contentRange(ranges[0], res.ContentLength)}
+	res.StatusCode, res.Status = http.StatusPartialContent, "206 Partial Content"
+	res.ContentLength = r.end - r.off
+	h["Content-Length"] = []string{strconv.FormatInt(res.ContentLength, 10)}
+}
+
+// reader is one client's body out of a fill. It is read in the goroutine that writes to the client, so when it has caught up
+// with the fill it flushes before it waits: the client has every byte that has come.
+type reader struct {
+	f      *fill
+	j      *journey
+	res    *http.Response // its trailers are filled in at the end
+	off    int64
+	end    int64 // where its range ends; -1 = at the end of the body
+	wrote  bool  // since the last flush
+	closed bool
+	alone  io.ReadCloser // the rest, fetched for this client when the fill went on without it
+}
+
+// errLeftBehind ends a client that read too slowly from a body that could be neither stored nor fetched on from where it was.
+var errLeftBehind = errors.New("proxy: the client read too slowly, and the rest of the response cannot be fetched for it alone")
+
+func (r *reader) attach() {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	r.f.readers[r] = struct{}{}
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(p []byte) (int, error) {
+	for r.alone == nil {
+		n, err, wait := r.next(p)
+		if wait == nil {
+			r.wrote = r.wrote || n > 0
+			return n, err
+		}
+		if r.wrote {
+			flush(r.j.w)
+			r.wrote = false
+		}
+		select {
+		case <-wait:
+		case <-r.j.r.Context().Done():
+			return 0, context.Cause(r.j.r.Context())
+		}
+	}
+	return r.alone.Read(p)
+}
+
+// next copies what the fill has, or says how it ended, or returns the channel to wait on.
+func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
+	f := r.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.end >= 0 && r.off >= r.end {
+		return 0, io.EOF, nil
+	}
+	if r.off < f.base {
+		delete(f.readers, r)
+		f.mu.Unlock()
+		r.goOn()
+		f.mu.Lock()
+		if r.alone == nil {
+			return 0, errLeftBehind, nil
+		}
+		return 0, nil, nil
+	}
+	if have := f.buf[min(r.off-f.base, int64(len(f.buf))):]; len(have) > 0 {
+		if r.end >= 0 {
+			have = have[:min(int64(len(have)), r.end-r.off)]
+		}
+		n = copy(p, have)
+		r.off += int64(n)
+		if f.windowed && f.moved != nil {
+			close(f.moved)
+			f.moved = nil
+		}
+		return n, nil, nil
+	}
+	if !f.done {
+		return 0, nil, f.changes()
+	}
+	if f.err != nil {
+		return 0, f.err, nil
+	}
+	for k, v := range f.trailer {
+		if r.res.Trailer == nil {
+			r.res.Trailer = make(http.Header)
+		}
+		r.res.Trailer[k] = v
+	}
+	return 0, io.EOF, nil
+}
+
+// goOn fetches the rest for this client alone, where a strong validator says that it is the rest of the same representation.
+func (r *reader) goOn() {
+	tag := r.res.Header.Get("Etag")
+	if len(tag) < 2 || tag[0] != '"' {
+		return
+	}
+	out := r.f.out.Clone(r.j.r.Context())
+	policy.ClearConditionals(out.Header)
+	last := ""
+	if r.end >= 0 {
+		last = strconv.FormatInt(r.end-1, 10)
+	}
+	out.Header["Range"] = []string{"bytes=" + strconv.FormatInt(r.off, 10) + "-" + last}
+	out.Header["If-Range"] = []string{tag}
+	res, err := r.f.x.next.RoundTrip(out)
+	if err != nil {
+		return
+	}
+	first, _, _, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
+	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || res.Header.Get("Etag") != tag {
+		_ = res.Body.Close()
+		return
+	}
+	r.alone = res.Body
+}
+
+// Close implements io.Closer: the journey leaves the fill.
+func (r *reader) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	f := r.f
+	f.mu.Lock()
+	delete(f.readers, r)
+	if f.moved != nil {
+		close(f.moved)
+		f.moved = nil
+	}
+	f.mu.Unlock()
+	f.leave(r.j)
+	if r.alone != nil {
+		return r.alone.Close()
+	}
+	return nil
+}
+
+// owned is a body whose request is cancelled when it is closed.
+type owned struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (o *owned) Close() error {
+	defer o.cancel()
+	return o.ReadCloser.Close()
+}

@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"cacheproxy/policy"
+)
+
+// refresh revalidates, in the background, the stale response that is being served (RFC 5861 section 3). A refresh is an ordinary
+// journey whose client throws the answer away: it joins or leads the same fills. Only so many run at once; when there is no
+// slot, or the fetch is under way, a later request will start it.
+func (j *journey) refresh() {
+	h := j.h
+	if h.fills.holds(j.fillKey()) {
+		return
+	}
+	select {
+	case h.refreshes <- struct{}{}:
+	default:
+		h.refused(policy.RefreshLimit)
+		return
+	}
+	b := j.behind()
+	h.work.Add(1)
+	go func() {
+		defer h.work.Done()
+		defer func() { <-h.refreshes }()
+		b.fetchQuietly()
+	}()
+}
+
+// behind makes the journey that goes on behind the client's back.
+func (j *journey) behind() *journey {
+	b := *j
+	b.r = j.r.Clone(j.h.stop)
+	b.r.Method, b.r.Body, b.r.ContentLength = http.MethodGet, http.NoBody, 0
+	policy.ClearConditionals(b.r.Header)
+	header := j.rq.Header.Clone()
+	policy.ClearConditionals(header)
+	b.rq.Method, b.rq.Header = http.MethodGet, header
+	b.rq.Directives = policy.RequestDirectives{}
+	b.in.Method, b.in.Header = http.MethodGet, b.r.Header
+	b.w, b.out, b.settle, b.limitHeader = &devNull{header: make(http.Header)}, nil, nil, nil
+	b.decision = policy.Decision{}
+	b.outcome = policy.Outcome{Fwd: policy.FwdStale}
+	return &b
+}
+
+// fetchQuietly is fetch where nobody sees a panic: ReverseProxy panics to abort a connection, and here is none.
+func (j *journey) fetchQuietly() {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			j.h.opt.Log.Error("a background refresh panicked", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	j.fetch()
+}
+
+// devNull is the client of a background journey.
+type devNull struct{ header http.Header }
+
+func (w *devNull) Header() http.Header         { return w.header }
+func (w *devNull) Write(p []byte) (int, error) { return len(p), nil }
+func (w *devNull) WriteHeader(int)             {}
+func (w *devNull) Flush()                      {}

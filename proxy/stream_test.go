@@ -1,0 +1,252 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+func TestServerSentEventsArriveAsTheyAreSent(t *testing.T) {
+	next := make(chan string)
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		for event := range next {
+			_, _ = fmt.Fprintf(w, "data: %s\n\n", event)
+			_ = http.NewResponseController(w).Flush()
+		}
+	})
+	res := r.open("/events")
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for _, event := range []string{"one", "two", "three"} {
+		next <- event // the one after it is not sent before this one has arrived
+		if lines.Scan(); lines.Text() != "data: "+event {
+			t.Errorf("got %q", lines.Text())
+		}
+		lines.Scan()
+	}
+	close(next)
+}
+
+// open sends a GET and returns with the head.
+func (r *rig) open(target string, fields ...string) *http.Response {
+	r.t.Helper()
+	req, _ := http.NewRequest("GET", r.proxy.URL+target, nil)
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		req.Header.Add(name, value)
+	}
+	res, err := r.client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res
+}
+
+func TestWebSocketEcho(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		c, err := websocket.Accept(w, req, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.CloseNow()
+		for {
+			kind, data, err := c.Read(req.Context())
+			if err != nil {
+				return
+			}
+			if err := c.Write(req.Context(), kind, data); err != nil {
+				return
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(r.proxy.URL, "http")+"/ws", &websocket.DialOptions{HTTPClient: r.client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	for _, text := range []string{"hello", "again"} {
+		if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := c.Read(ctx); err != nil || string(got) != text {
+			t.Fatalf("%q %v", got, err)
+		}
+	}
+	_ = c.Close(websocket.StatusNormalClosure, "")
+}
+
+func TestCloseEndsUpgradedConnections(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		c, err := websocket.Accept(w, req, nil)
+		if err != nil {
+			return
+		}
+		_, _, _ = c.Read(context.Background())
+		_ = c.CloseNow()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(r.proxy.URL, "http")+"/ws", &websocket.DialOptions{HTTPClient: r.client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	r.h.cancel()
+	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the connection has not been ended: %v", err)
+	}
+}
+
+func TestChunkedUploadStreams(t *testing.T) {
+	got := make(chan string)
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		lines := bufio.NewScanner(req.Body)
+		for lines.Scan() {
+			got <- lines.Text()
+		}
+		w.Header().Set("Trailer", "X-Sum")
+		_, _ = io.WriteString(w, "thanks")
+		w.Header().Set("X-Sum", fmt.Sprint(req.Trailer.Get("X-Client-Sum")))
+	})
+	pr, pw := io.Pipe()
+	req, _ := http.NewRequest("POST", r.proxy.URL+"/upload", pr)
+	req.Trailer = http.Header{"X-Client-Sum": nil}
+	done := make(chan *http.Response)
+	go func() {
+		res, err := r.client.Do(req)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- res
+	}()
+	for _, line := range []string{"one", "two"} {
+		_, _ = io.WriteString(pw, line+"\n")
+		if l := <-got; l != line { // the upstream has it before the next one is sent
+			t.Errorf("got %q", l)
+		}
+	}
+	req.Trailer.Set("X-Client-Sum", "42")
+	_ = pw.Close()
+	res := <-done
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); string(b) != "thanks" || res.Trailer.Get("X-Sum") != "42" {
+		t.Errorf("%q, trailers %v", b, res.Trailer)
+	}
+}
+
+func TestTrailersOfAStoredResponse(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Trailer", "X-Sum")
+		_, _ = io.WriteString(w, "body")
+		w.Header().Set("X-Sum", "42")
+	})
+	res := r.open("/")
+	_, _ = io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if res.Trailer.Get("X-Sum") != "42" {
+		t.Errorf("trailers %v", res.Trailer)
+	}
+	r.h.work.Wait()
+	r.get("/").is(t, 200, "body").status(t, "cacheproxy; hit; ttl=60")
+}
+
+func TestEarlyHintsArriveBeforeTheResponseWhichKeepsItsFields(t *testing.T) {
+	release := make(chan struct{})
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		<-release
+		w.Header().Del("Link")
+		w.Header().Set("X-Final", "1")
+		w.Header().Set("Cache-Control", req.URL.Query().Get("cc"))
+		_, _ = io.WriteString(w, "x")
+	})
+	for _, cc := range []string{"max-age=60", "private"} {
+		c, err := net.Dial("tcp", r.proxy.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = fmt.Fprintf(c, "GET /?cc=%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", cc)
+		br := bufio.NewReader(c)
+		hint, err := http.ReadResponse(br, nil)
+		if err != nil || hint.StatusCode != 103 || hint.Header.Get("Link") != "</a.css>; rel=preload" || hint.Header.Get("Cache-Status") != "" {
+			t.Fatalf("%v %v", hint, err)
+		}
+		release <- struct{}{}
+		final, err := http.ReadResponse(br, nil)
+		if err != nil || final.StatusCode != 200 || final.Header.Get("X-Final") != "1" || final.Header.Get("Link") != "" || final.Header.Get("Cache-Status") == "" {
+			t.Fatalf("%v %v", final, err)
+		}
+		_ = c.Close()
+	}
+}
+
+func TestLargeDownloadNeedsLittleMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves a gibibyte")
+	}
+	const size = 1 << 30
+	block := make([]byte, 1<<20)
+	for i := range block {
+		block[i] = byte(i * 7)
+	}
+	for _, cc := range []string{"private", "max-age=60"} {
+		for _, length := range []bool{true, false} {
+			r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+				w.Header().Set("Cache-Control", cc)
+				if length {
+					w.Header().Set("Content-Length", fmt.Sprint(size))
+				}
+				for range size / len(block) {
+					if _, err := w.Write(block); err != nil {
+						return
+					}
+				}
+			})
+			res := r.open("/")
+			sum := sha256.New()
+			most := uint64(0)
+			buf := make([]byte, 1<<20)
+			for n := 0; ; n++ {
+				k, err := io.ReadFull(res.Body, buf)
+				_, _ = sum.Write(buf[:k])
+				if n%128 == 0 {
+					var m runtime.MemStats
+					runtime.ReadMemStats(&m)
+					most = max(most, m.HeapInuse)
+				}
+				if err != nil {
+					break
+				}
+			}
+			_ = res.Body.Close()
+			want := sha256.New()
+			for range size / len(block) {
+				_, _ = want.Write(block)
+			}
+			if string(sum.Sum(nil)) != string(want.Sum(nil)) {
+				t.Errorf("%s: the body is wrong", cc)
+			}
+			if most > 128<<20 {
+				t.Errorf("%s, length known %v: the heap grew to %d MiB", cc, length, most>>20)
+			}
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cacheproxy/policy"
+)
+
+func small(o *Options) {
+	o.Cache.MaxObject = 64 << 10
+	o.Collapse.Window = 32 << 10
+}
+
+func TestBodyTooLargeToStoreStreamsOnInAWindow(t *testing.T) {
+	onStage(t, func(s *stage) {
+		all := s.askMany(3, "/")
+		synctest.Wait()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
+		go func() {
+			_, _ = body.Write(want)
+			_ = body.Close()
+		}()
+		wantAll(t, all, 200, string(want))
+		synctest.Wait()
+		if held := s.h.fills.memory.Load(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+		s.wantCalls(1)
+	}, small)
+}
+
+func TestSlowReaderOfAWindowGoesOnAlone(t *testing.T) {
+	for _, c := range []struct {
+		name, tag string
+		whole     bool
+	}{
+		{"with a strong validator", `ETag: "v1"`, true},
+		{"without", `ETag: W/"v1"`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onStage(t, func(s *stage) {
+				slow := &asker{block: make(chan struct{})}
+				s.asking(slow, "/")
+				fast := s.ask("/")
+				synctest.Wait()
+				body := (<-s.calls).answer(200, "Cache-Control: max-age=60", c.tag)
+				want := strings.Repeat("0123456789abcdef", 1<<14) // 256 KiB
+				go func() {
+					_, _ = io.WriteString(body, want)
+					_ = body.Close()
+				}()
+				<-fast.done // after a second of the bubble's time, which the slow one may hold it back
+				if fast.body.String() != want {
+					t.Error("the fast reader's body is wrong")
+				}
+				go func() {
+					for {
+						select {
+						case slow.block <- struct{}{}:
+						case <-slow.done:
+							return
+						}
+					}
+				}()
+				if c.whole {
+					again := <-s.calls
+					var from int
+					if _, err := parseFrom(again.Header.Get("Range"), &from); err != nil || again.Header.Get("If-Range") != `"v1"` {
+						t.Fatalf("%v %v", again.Header, err)
+					}
+					again.whole(206, want[from:], c.tag, "Content-Range: "+contentRange(policy.ByteRange{First: int64(from), Last: int64(len(want)) - 1}, int64(len(want))))
+				}
+				<-slow.done
+				if ok := slow.body.String() == want && slow.aborted == nil; ok != c.whole {
+					t.Errorf("the slow reader got %d of %d bytes, ended with %v", slow.body.Len(), len(want), slow.aborted)
+				}
+				if !c.whole && slow.aborted != http.ErrAbortHandler { //nolint:errorlint // the very value
+					t.Errorf("ended with %v", slow.aborted)
+				}
+			}, small)
+		})
+	}
+}
+
+func TestOneSlowReaderSetsItsOwnPace(t *testing.T) {
+	onStage(t, func(s *stage) {
+		slow := &asker{block: make(chan struct{})}
+		s.asking(slow, "/")
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		want := strings.Repeat("0123456789abcdef", 1<<14)
+		go func() {
+			_, _ = io.WriteString(body, want)
+			_ = body.Close()
+		}()
+		for {
+			time.Sleep(time.Hour) // the bubble's clock
+			select {
+			case slow.block <- struct{}{}:
+				continue
+			case <-slow.done:
+			}
+			break
+		}
+		if slow.body.String() != want || slow.aborted != nil {
+			t.Errorf("got %d of %d bytes, ended with %v", slow.body.Len(), len(want), slow.aborted)
+		}
+	}, small)
+}
+
+func TestFillsWithoutMemoryAreNotShared(t *testing.T) {
+	onStage(t, func(s *stage) {
+		all := s.askMany(2, "/")
+		synctest.Wait()
+		(<-s.calls).whole(200, "x", "Cache-Control: max-age=60")
+		(<-s.calls).whole(200, "x", "Cache-Control: max-age=60")
+		wantAll(t, all, 200, "x")
+	}, func(o *Options) { o.Collapse.Memory = 100 })
+}
+
+func parseFrom(rangeField string, from *int) (int, error) {
+	return fmt.Sscanf(rangeField, "bytes=%d-", from)
+}
