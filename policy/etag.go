@@ -28,7 +28,7 @@ func cutTag(v string) (opaque, rest string, ok bool) {
 
 // cutOpening removes the opening quote, with the weakness flag before it if there is one.
 func cutOpening(v string) (string, bool) {
-	if lower(v[0]) == 'w' {
+	if lowerByte(v[0]) == 'w' {
 		v = v[1:]
 		if v != "" && (v[0] == '/' || v[0] == '\\') {
 			v = v[1:]

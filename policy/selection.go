@@ -1,8 +1,6 @@
 package policy
 
-import (
-	"strings"
-)
+import "strings"
 
 // This file normalises the values that Vary compares (RFC 9111 section 4.1), so that requests that mean the same share a stored
 // response, and only those.
@@ -80,7 +78,7 @@ type preference struct {
 func (p preference) before(q preference) bool {
 	a, b := p.name, q.name
 	for i := range min(len(a), len(b)) {
-		if x, y := lower(a[i]), lower(b[i]); x != y {
+		if x, y := lowerByte(a[i]), lowerByte(b[i]); x != y {
 			return x < y
 		}
 	}
@@ -124,7 +122,7 @@ func appendPreferences(dst []byte, lines []string, codings bool) ([]byte, bool) 
 			dst = append(dst, ',')
 		}
 		for j := range len(p.name) {
-			dst = append(dst, lower(p.name[j]))
+			dst = append(dst, lowerByte(p.name[j]))
 		}
 		dst = appendWeight(dst, p.weight)
 	}
@@ -149,7 +147,7 @@ func parsePreference(member string, codings bool) (preference, bool) {
 		return preference{}, false
 	}
 	rest = trimSpace(rest[1:])
-	if len(rest) < 3 || lower(rest[0]) != 'q' || rest[1] != '=' {
+	if len(rest) < 3 || lowerByte(rest[0]) != 'q' || rest[1] != '=' {
 		return preference{}, false
 	}
 	weight, ok := parseWeight(rest[2:])
@@ -183,12 +181,4 @@ func appendWeight(dst []byte, weight int) []byte {
 		weight, point = weight%unit, ""
 	}
 	return dst
-}
-
-// lower returns the lower case of an ASCII letter, and any other byte as it is.
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
 }

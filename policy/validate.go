@@ -1,8 +1,6 @@
 package policy
 
-import (
-	"net/http"
-)
+import "net/http"
 
 // This file is about validating a stored response with upstream (RFC 9111 section 4.3): the question (4.3.1), and whether an
 // answer is about what we hold (4.3.4).
