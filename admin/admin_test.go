@@ -38,50 +38,54 @@ func ask(h http.Handler, method, path, host, authorization string) *httptest.Res
 	return w
 }
 
+const everywhere, here, here6, socket = ":9090", "127.0.0.1:9090", "[::1]:9090", "unix:/run/admin.sock"
+
+// whoMayAsk: the listener, the request, and the status it gets.
+var whoMayAsk = []struct {
+	name, listen, token, method, path, host, authorization string
+	want                                                   int
+}{
+	{"probe from anywhere", everywhere, "", "GET", "/livez", "10.1.2.3:9090", "", 200},
+	{"probe from anywhere, token set", everywhere, "t", "GET", "/readyz", "pod.example", "", 200},
+	{"metrics from anywhere", everywhere, "t", "GET", "/metrics", "pod.example", "", 200},
+	{"version from anywhere", everywhere, "t", "HEAD", "/v1/version", "pod.example", "", 200},
+	{"no token configured", everywhere, "", "POST", "/v1/purge", "pod.example", "Bearer x", 403},
+	{"no token configured, named host", "admin.example:9090", "", "POST", "/v1/purge", "localhost", "", 403},
+	{"no token configured, unspecified address", "0.0.0.0:9090", "", "POST", "/v1/purge", "localhost", "", 403},
+	{"no token configured, unknown path", everywhere, "", "GET", "/secret", "pod.example", "", 403},
+	{"no token sent", everywhere, "t", "POST", "/v1/purge", "pod.example", "", 401},
+	{"wrong token", everywhere, "t", "POST", "/v1/purge", "pod.example", "Bearer u", 401},
+	{"prefix of the token", everywhere, "token", "POST", "/v1/purge", "pod.example", "Bearer tok", 401},
+	{"empty token", everywhere, "t", "POST", "/v1/purge", "pod.example", "Bearer ", 401},
+	{"other scheme", everywhere, "t", "POST", "/v1/purge", "pod.example", "Basic t", 401},
+	{"right token", everywhere, "t", "POST", "/v1/purge", "pod.example", "Bearer t", 200},
+	{"scheme in any case", everywhere, "t", "POST", "/v1/purge", "pod.example", "bEARER t", 200},
+	{"open path by another spelling", everywhere, "t", "GET", "/livez/../v1/purge", "pod.example", "", 401},
+
+	{"loopback", here, "", "POST", "/v1/purge", "127.0.0.1:9090", "", 200},
+	{"loopback by name", here, "", "POST", "/v1/purge", "localhost:9090", "", 200},
+	{"loopback by name, no port", here, "", "POST", "/v1/purge", "LocalHost.", "", 200},
+	{"loopback by a name below localhost", here, "", "POST", "/v1/purge", "admin.localhost:9090", "", 200},
+	{"loopback, other address", here, "", "POST", "/v1/purge", "127.9.9.9", "", 200},
+	{"loopback, IPv6", here6, "", "POST", "/v1/purge", "[::1]:9090", "", 200},
+	{"loopback, IPv6 without port", here6, "", "POST", "/v1/purge", "[::1]", "", 200},
+	{"loopback, IPv4 in IPv6", here6, "", "POST", "/v1/purge", "[::ffff:127.0.0.1]:9090", "", 200},
+	{"loopback, no Host", here, "", "GET", "/livez", "", "", 200},
+	{"rebound name", here, "", "POST", "/v1/purge", "evil.example:9090", "", 403},
+	{"rebound name, open path", here, "", "GET", "/metrics", "evil.example", "", 403},
+	{"rebound name that looks right", here, "", "GET", "/livez", "127.0.0.1.evil.example", "", 403},
+	{"rebound name that looks right", here, "", "GET", "/livez", "localhost.evil.example", "", 403},
+	{"rebound name with the token", here, "t", "POST", "/v1/purge", "evil.example", "Bearer t", 403},
+	{"other address as Host", here, "", "GET", "/livez", "10.0.0.1:9090", "", 403},
+	{"loopback with a token, not sent", "localhost:9090", "t", "POST", "/v1/purge", "localhost", "", 401},
+	{"loopback with a token, sent", "localhost:9090", "t", "POST", "/v1/purge", "localhost", "Bearer t", 200},
+
+	{"socket", socket, "", "POST", "/v1/purge", "anything", "", 200},
+	{"default address is loopback", "", "", "POST", "/v1/purge", "evil.example", "", 403},
+}
+
 func TestWhoMayAsk(t *testing.T) {
-	const everywhere, here, here6, socket = ":9090", "127.0.0.1:9090", "[::1]:9090", "unix:/run/admin.sock"
-	for _, tt := range []struct {
-		name, listen, token, method, path, host, authorization string
-		want                                                   int
-	}{
-		{"probe from anywhere", everywhere, "", "GET", "/livez", "10.1.2.3:9090", "", 200},
-		{"probe from anywhere, token set", everywhere, "t", "GET", "/readyz", "pod.example", "", 200},
-		{"metrics from anywhere", everywhere, "t", "GET", "/metrics", "pod.example", "", 200},
-		{"version from anywhere", everywhere, "t", "HEAD", "/v1/version", "pod.example", "", 200},
-		{"no token configured", everywhere, "", "POST", "/v1/purge", "pod.example", "Bearer x", 403},
-		{"no token configured, named host", "admin.example:9090", "", "POST", "/v1/purge", "localhost", "", 403},
-		{"no token configured, unspecified address", "0.0.0.0:9090", "", "POST", "/v1/purge", "localhost", "", 403},
-		{"no token configured, unknown path", everywhere, "", "GET", "/secret", "pod.example", "", 403},
-		{"no token sent", everywhere, "t", "POST", "/v1/purge", "pod.example", "", 401},
-		{"wrong token", everywhere, "t", "POST", "/v1/purge", "pod.example", "Bearer u", 401},
-		{"prefix of the token", everywhere, "token", "POST", "/v1/purge", "pod.example", "Bearer tok", 401},
-		{"empty token", everywhere, "t", "POST", "/v1/purge", "pod.example", "Bearer ", 401},
-		{"other scheme", everywhere, "t", "POST", "/v1/purge", "pod.example", "Basic t", 401},
-		{"right token", everywhere, "t", "POST", "/v1/purge", "pod.example", "Bearer t", 200},
-		{"scheme in any case", everywhere, "t", "POST", "/v1/purge", "pod.example", "bEARER t", 200},
-		{"open path by another spelling", everywhere, "t", "GET", "/livez/../v1/purge", "pod.example", "", 401},
-
-		{"loopback", here, "", "POST", "/v1/purge", "127.0.0.1:9090", "", 200},
-		{"loopback by name", here, "", "POST", "/v1/purge", "localhost:9090", "", 200},
-		{"loopback by name, no port", here, "", "POST", "/v1/purge", "LocalHost.", "", 200},
-		{"loopback by a name below localhost", here, "", "POST", "/v1/purge", "admin.localhost:9090", "", 200},
-		{"loopback, other address", here, "", "POST", "/v1/purge", "127.9.9.9", "", 200},
-		{"loopback, IPv6", here6, "", "POST", "/v1/purge", "[::1]:9090", "", 200},
-		{"loopback, IPv6 without port", here6, "", "POST", "/v1/purge", "[::1]", "", 200},
-		{"loopback, IPv4 in IPv6", here6, "", "POST", "/v1/purge", "[::ffff:127.0.0.1]:9090", "", 200},
-		{"loopback, no Host", here, "", "GET", "/livez", "", "", 200},
-		{"rebound name", here, "", "POST", "/v1/purge", "evil.example:9090", "", 403},
-		{"rebound name, open path", here, "", "GET", "/metrics", "evil.example", "", 403},
-		{"rebound name that looks right", here, "", "GET", "/livez", "127.0.0.1.evil.example", "", 403},
-		{"rebound name that looks right", here, "", "GET", "/livez", "localhost.evil.example", "", 403},
-		{"rebound name with the token", here, "t", "POST", "/v1/purge", "evil.example", "Bearer t", 403},
-		{"other address as Host", here, "", "GET", "/livez", "10.0.0.1:9090", "", 403},
-		{"loopback with a token, not sent", "localhost:9090", "t", "POST", "/v1/purge", "localhost", "", 401},
-		{"loopback with a token, sent", "localhost:9090", "t", "POST", "/v1/purge", "localhost", "Bearer t", 200},
-
-		{"socket", socket, "", "POST", "/v1/purge", "anything", "", 200},
-		{"default address is loopback", "", "", "POST", "/v1/purge", "evil.example", "", 403},
-	} {
+	for _, tt := range whoMayAsk {
 		t.Run(tt.name, func(t *testing.T) {
 			h := mustNew(t, Options{Listen: tt.listen, Token: tt.token, Metrics: metrics.New(), Handle: purge})
 			w := ask(h, tt.method, tt.path, tt.host, tt.authorization)

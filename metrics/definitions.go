@@ -67,11 +67,9 @@ func newInstruments() instruments {
 			Help: "State of the breaker in front of target: 0 closed (asked as usual), 1 half open (a probe is under way), " +
 				"2 open (not asked at all).",
 		}, []string{"target"}),
-		nearEvictions: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cacheproxy_near_evictions_total",
-			Help: "Stored responses that left near memory before their time to make room for others. " +
-				"Those that expired, were replaced or were invalidated are not counted.",
-		}),
+		nearEvictions: counter("cacheproxy_near_evictions_total",
+			"Stored responses that left near memory before their time to make room for others. "+
+				"Those that expired, were replaced or were invalidated are not counted."),
 		saves: counters("cacheproxy_saves_total",
 			"Responses that were to be stored, by how the Redis half ended, each once: ok; near-only (no Redis, or too large for it); "+
 				"dropped-full (the queue was full); dropped-slow (waited too long); refused (Redis holds something newer); "+
@@ -82,11 +80,9 @@ func newInstruments() instruments {
 			"Responses from upstream that policy did not store, by the first rule that said no (see the reasons in the "+
 				"documentation). Responses that were to be stored are in cacheproxy_saves_total instead, also when that failed.",
 			"reason"),
-		corrupt: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cacheproxy_corrupt_total",
-			Help: "Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. " +
-				"Each was treated as a miss, so its request is in cacheproxy_requests_total as such. Values of a newer version are not counted.",
-		}),
+		corrupt: counter("cacheproxy_corrupt_total",
+			"Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. "+
+				"Each was treated as a miss, so its request is in cacheproxy_requests_total as such. Values of a newer version are not counted."),
 		fillWaiters: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cacheproxy_fill_waiters",
 			Help: "Requests that at this moment wait on, or read from, a fetch that another request began. " +
@@ -111,6 +107,10 @@ func (i *instruments) collectors() []prometheus.Collector {
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 }
 
 func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {

@@ -47,18 +47,19 @@ func wantCause(t *testing.T, m *metrics.Metrics, err error, want Cause) {
 	}
 }
 
-// TestCausesOfRealFailures provokes each cause from a server that misbehaves.
-func TestCausesOfRealFailures(t *testing.T) {
-	tlsServer := httptest.NewUnstartedServer(http.NotFoundHandler())
+// httpServers are proper servers that fail on demand: one with a certificate that nobody trusts, one that wants a certificate
+// of ours, and the address of one that speaks cleartext HTTP/2.
+func httpServers(t *testing.T) (tlsServer, wantsCertificate *httptest.Server, h2 string) {
+	tlsServer = httptest.NewUnstartedServer(http.NotFoundHandler())
 	tlsServer.Config.ErrorLog = discardLog()
 	tlsServer.StartTLS()
 	t.Cleanup(tlsServer.Close)
-	wantsCertificate := httptest.NewUnstartedServer(http.NotFoundHandler())
+	wantsCertificate = httptest.NewUnstartedServer(http.NotFoundHandler())
 	wantsCertificate.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	wantsCertificate.Config.ErrorLog = discardLog()
 	wantsCertificate.StartTLS()
 	t.Cleanup(wantsCertificate.Close)
-	h2 := h2cServer(t, func(w http.ResponseWriter, r *http.Request) {
+	h2 = h2cServer(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/abort":
 			w.WriteHeader(200)
@@ -72,6 +73,12 @@ func TestCausesOfRealFailures(t *testing.T) {
 			}
 		}
 	})
+	return tlsServer, wantsCertificate, h2
+}
+
+// TestCausesOfRealFailures provokes each cause from a server that misbehaves.
+func TestCausesOfRealFailures(t *testing.T) {
+	tlsServer, wantsCertificate, h2 := httpServers(t)
 	raw := func(serve func(net.Conn, *bufio.Reader)) string { return "http://" + rawServer(t, serve) }
 	ok := "HTTP/1.1 200 OK\r\n"
 	for _, tt := range []struct {
@@ -114,25 +121,30 @@ func TestCausesOfRealFailures(t *testing.T) {
 		{"HTTP/2 stream reset within the body", Options{URL: "h2c://" + h2}, "/abort", HTTPResponseIncomplete},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := metrics.New()
-			tt.o.Metrics, tt.o.Name = m, "shop"
-			u := mustNew(t, tt.o)
-			r := get(t)
-			r.URL.Path = tt.path
-			resp, err := u.RoundTrip(r)
-			if err == nil {
-				_, err = io.Copy(io.Discard, resp.Body)
-				_, again := resp.Body.Read(make([]byte, 1))
-				if again != err {
-					t.Errorf("read again: %v, want %v", again, err)
-				}
-				resp.Body.Close()
-			}
-			wantCause(t, m, err, tt.want)
-			if !strings.HasPrefix(err.Error(), "upstream: "+tt.want.String()+": shop: ") {
-				t.Errorf("error says %q", err)
-			}
+			provoke(t, tt.o, tt.path, tt.want)
 		})
+	}
+}
+
+// provoke sends one request for path, reads the body if there is one, and checks how it fails.
+func provoke(t *testing.T, o Options, path string, want Cause) {
+	m := metrics.New()
+	o.Metrics, o.Name = m, "shop"
+	u := mustNew(t, o)
+	r := get(t)
+	r.URL.Path = path
+	resp, err := u.RoundTrip(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		_, again := resp.Body.Read(make([]byte, 1))
+		if again != err {
+			t.Errorf("read again: %v, want %v", again, err)
+		}
+		resp.Body.Close()
+	}
+	wantCause(t, m, err, want)
+	if !strings.HasPrefix(err.Error(), "upstream: "+want.String()+": shop: ") {
+		t.Errorf("error says %q", err)
 	}
 }
 
