@@ -28,7 +28,6 @@ type DialOptions struct {
 }
 
 const (
-	dialTimeout     = 200 * time.Millisecond
 	clusterReload   = time.Second // the default of a minute would keep us on a dead master for so long
 	clusterRedirect = 3
 )
@@ -74,7 +73,7 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// ioTimeout bounds one read or write on a connection.
+// ioTimeout bounds one read or write on a connection, or setting it up.
 func ioTimeout(o DialOptions) time.Duration { return max(4*o.Timeout, 200*time.Millisecond) }
 
 // quiet keeps the client from announcing itself and from asking for maintenance notifications: round trips that a
@@ -88,7 +87,7 @@ func options(t Target, o DialOptions) *redis.Options {
 		Network: t.Network, Addr: t.Addrs[0], DB: t.DB,
 		Username: t.Username, Password: t.Password, TLSConfig: o.TLS,
 		ContextTimeoutEnabled: true,
-		DialTimeout:           dialTimeout, ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
+		DialTimeout:           ioTimeout(o), ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
 		MaxRetries: -1, DialerRetries: 1,
 		PoolSize: o.PoolSize, PipelinePoolSize: -1,
 		DisableIdentity: true, MaintNotificationsConfig: quiet(),
@@ -100,7 +99,7 @@ func clusterOptions(t Target, o DialOptions) *redis.ClusterOptions {
 		Addrs:    t.Addrs,
 		Username: t.Username, Password: t.Password, TLSConfig: o.TLS,
 		ContextTimeoutEnabled: true,
-		DialTimeout:           dialTimeout, ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
+		DialTimeout:           ioTimeout(o), ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
 		MaxRetries: -1, DialerRetries: 1, MaxRedirects: clusterRedirect,
 		ClusterStateReloadInterval: clusterReload,
 		PoolSize:                   o.PoolSize, PipelinePoolSize: -1,
@@ -113,7 +112,7 @@ func failoverOptions(t Target, o DialOptions) *redis.FailoverOptions {
 		MasterName: t.Master, SentinelAddrs: t.Addrs, DB: t.DB,
 		Username: t.Username, Password: t.Password, TLSConfig: o.TLS,
 		ContextTimeoutEnabled: true,
-		DialTimeout:           dialTimeout, ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
+		DialTimeout:           ioTimeout(o), ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
 		MaxRetries: -1, DialerRetries: 1,
 		PoolSize: o.PoolSize, PipelinePoolSize: -1,
 		DisableIdentity: true,

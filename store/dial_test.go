@@ -178,26 +178,17 @@ func TestWaysToRedis(t *testing.T) {
 		}
 	})
 	t.Run("tls, unknown authority", func(t *testing.T) {
-		s, m := troubled(t, "rediss://"+secure.Addr(), nil)
+		s, m := troubled(t, "rediss://"+secure.Addr(), patiently)
 		failUntilOpen(t, s)
 		if got := count(t, m, "redis_errors_total", "cause", "tls"); got < 3 {
 			t.Errorf("%v errors counted under tls", got)
 		}
 	})
 	t.Run("wrong password", func(t *testing.T) {
-		s, m := troubled(t, fmt.Sprintf("redis://app:wrong@%s", limited.Addr()), nil)
+		s, m := troubled(t, fmt.Sprintf("redis://app:wrong@%s", limited.Addr()), patiently)
 		failUntilOpen(t, s)
 		if got := count(t, m, "redis_errors_total", "cause", "auth"); got < 3 {
 			t.Errorf("%v errors counted under auth", got)
 		}
 	})
-}
-
-func TestNewRefusesPrefix(t *testing.T) {
-	client := dial(t, "redis://127.0.0.1:1", DialOptions{})
-	for _, prefix := range []string{"", "a{b}"} {
-		if _, err := New(Options{Redis: client, Prefix: prefix}); err == nil {
-			t.Errorf("%q was taken", prefix)
-		}
-	}
 }

@@ -97,9 +97,9 @@ func NewEntry(d Draft) (*Entry, error) {
 func (d *Draft) check() error {
 	switch {
 	case d.KeepUntil.IsZero():
-		return errors.New("KeepUntil is not set")
+		return errors.New("when it is to be forgotten (KeepUntil) is not set")
 	case d.Nomination == policy.NominationStar:
-		return errors.New("Vary: * selects nothing")
+		return errors.New("vary: * selects nothing")
 	case d.Status < 100 || d.Status > 999:
 		return fmt.Errorf("status %d", d.Status)
 	case d.Partial && !soundPart(d.Part, int64(len(d.Body))):

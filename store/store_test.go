@@ -85,3 +85,62 @@ func TestNearSaveLookupForget(t *testing.T) {
 		t.Fatal("ForgetEntry did not forget")
 	}
 }
+
+func TestTierString(t *testing.T) {
+	for tier, want := range map[Tier]string{TierNone: "none", TierNear: "near", TierRedis: "redis", 9: "none"} {
+		if got := tier.String(); got != want {
+			t.Errorf("%d: %q", tier, got)
+		}
+	}
+}
+
+func TestNewRefusesPrefix(t *testing.T) {
+	client := dial(t, "redis://127.0.0.1:1", DialOptions{})
+	for _, prefix := range []string{"", "a{b}"} {
+		if _, err := New(Options{Redis: client, Prefix: prefix}); err == nil {
+			t.Errorf("%q was taken", prefix)
+		}
+	}
+}
+
+func TestWhatAFetcherAsks(t *testing.T) {
+	s := newStore(t, Options{})
+	const url = "http://a.example/v"
+	red := header("Color", "red")
+	e := mustEntry(t, varied(url, "Color", red))
+	stamp := s.Mark()
+	if s.Nominated(url) != "" || !s.Current(url, stamp) || s.MaxBody() != 4<<20 {
+		t.Errorf("nothing stored: %q %v %d", s.Nominated(url), s.Current(url, stamp), s.MaxBody())
+	}
+	s.Save(e)
+	if got := s.Nominated(url); got != e.Nomination() {
+		t.Errorf("nominated %q", got)
+	}
+	if !e.Selects("", red) || e.Selects("x", red) || e.Selects("", nil) {
+		t.Error("selects the wrong requests")
+	}
+	s.Forget(url)
+	if s.Current(url, stamp) || s.Nominated(url) != "" {
+		t.Error("forgotten, and still current")
+	}
+	client := dial(t, "redis://127.0.0.1:1", DialOptions{})
+	if got := newStore(t, farOptions(client)).MaxBody(); got != maxRedisBody {
+		t.Errorf("with Redis: %d", got)
+	}
+}
+
+func TestForgetEntryLeavesTheOthersInNear(t *testing.T) {
+	s := newStore(t, Options{})
+	const url = "http://a.example/v"
+	key, red, blue := policy.Key{URL: url}, header("Color", "red"), header("Color", "blue")
+	first, second := mustEntry(t, varied(url, "Color", red)), mustEntry(t, varied(url, "Color", blue))
+	s.Save(first)
+	s.Save(second)
+	s.ForgetEntry(first)
+	if _, ok := s.LookupNear(key, red); ok {
+		t.Error("not forgotten")
+	}
+	if e, _ := s.LookupNear(key, blue); e != second {
+		t.Error("the other variant went too")
+	}
+}

@@ -18,23 +18,27 @@ import (
 // In these tests Redis is dead, silent, slow or full. What a request may wait is the timeout; slack is what a busy machine may
 // add before a test calls it too long.
 const (
-	shortTimeout = 50 * time.Millisecond
-	slack        = 700 * time.Millisecond
+	shortTimeout = 150 * time.Millisecond
+	slack        = time.Second
 )
 
 // troubled makes a store whose lookups all ask Redis at url, and its metrics.
 func troubled(t *testing.T, url string, change func(*Options)) (*Store, *metrics.Metrics) {
 	t.Helper()
 	m := metrics.New()
-	o := farOptions(dial(t, url, DialOptions{Timeout: shortTimeout}))
+	o := farOptions(nil)
 	o.Timeout = shortTimeout
 	o.Metrics = m
 	o.Breaker = BreakerOptions{Failures: 3, Cooldown: 20 * time.Millisecond}
 	if change != nil {
 		change(&o)
 	}
+	o.Redis = dial(t, url, DialOptions{Timeout: o.Timeout})
 	return newStore(t, o), m
 }
+
+// patiently is a change for tests in which no timeout is to come first.
+func patiently(o *Options) { o.Timeout = patience }
 
 // failUntilOpen looks up until the breaker opens, and holds each lookup to the timeout.
 func failUntilOpen(t *testing.T, s *Store) {
@@ -78,7 +82,7 @@ func TestRedisInTrouble(t *testing.T) {
 		{"slow", func(_ *redistest.Server, f *redistest.Fault) { f.Delay(10 * time.Second) },
 			func(_ *redistest.Server, f *redistest.Fault) { f.Heal() }, []string{"timeout"}},
 		{"garbled", func(_ *redistest.Server, f *redistest.Fault) { f.Garbage() },
-			func(_ *redistest.Server, f *redistest.Fault) { f.Heal() }, []string{"connection"}},
+			func(_ *redistest.Server, f *redistest.Fault) { f.Heal() }, []string{"connection", "timeout"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := redistest.Start(t)
