@@ -1,20 +1,40 @@
 package main
 
 import (
-	"net"
 	"net/http"
 	"time"
 
+	"cacheproxy/admin"
 	"cacheproxy/cmd/cacheproxy/internal/config"
 )
 
-func (s *server) operatorServer(c *config.Config, l net.Listener) (*http.Server, error) {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.metrics.Handler())
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if s.draining.Load() {
-			http.Error(w, "draining", http.StatusServiceUnavailable)
-		}
+// operatorServer serves package admin. Its requests are small and its answers short, so its limits are no keys.
+func (s *server) operatorServer(c *config.Config) (*http.Server, error) {
+	self := thisBinary()
+	handler, err := admin.New(admin.Options{
+		Listen:    c.Admin.Listen,
+		TokenFile: c.Admin.TokenFile,
+		Metrics:   s.metrics,
+		Ready:     s.problems,
+		Version:   admin.VersionInfo{Version: self.Version, Commit: self.Revision, Go: self.Go, Instance: c.InstanceName()},
 	})
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}, nil
+	if err != nil {
+		return nil, failure{err}
+	}
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          s.public.ErrorLog,
+	}, nil
+}
+
+// problems says why this process should not be sent requests. A Redis that does not answer is no reason: near memory and the
+// upstream serve on, and taking every replica out at once would make a slow day an outage.
+func (s *server) problems() []admin.Problem {
+	if s.draining.Load() {
+		return []admin.Problem{{Name: "drain", Detail: "this process is ending"}}
+	}
+	return nil
 }

@@ -80,6 +80,7 @@ func end(s *server, first os.Signal, signals <-chan os.Signal) error {
 	if first == os.Interrupt {
 		delay = 0 // a person is waiting, not a balancer
 	}
+	s.draining.Store(true)
 	s.log.Info("ending: requests in flight may finish", "signal", first.String(), "delay", delay.String(), "timeout", c.Drain.Timeout.String())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

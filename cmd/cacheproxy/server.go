@@ -22,7 +22,7 @@ import (
 type server struct {
 	parts
 	current  atomic.Pointer[snapshot]
-	draining atomic.Bool
+	draining atomic.Bool           // /readyz fails
 	redis    redis.UniversalClient // nil without Redis
 
 	public, operator *http.Server // operator is nil without admin.listen
@@ -114,7 +114,7 @@ func (s *server) listen(c *config.Config) error {
 		return listenError(err, "admin.listen", "--admin")
 	}
 	s.operatorListener = listener
-	s.operator, err = s.operatorServer(c, listener)
+	s.operator, err = s.operatorServer(c)
 	return err
 }
 
@@ -127,7 +127,7 @@ func (s *server) closeListeners() {
 	}
 }
 
-// run serves until a listener fails or the context is done; it says on the log what it serves where.
+// run begins to serve, and says on the log what is served where. A listener that fails is reported on failed.
 func (s *server) run() {
 	c := s.current.Load().config
 	for _, l := range s.listeners {
@@ -170,10 +170,9 @@ func (s *server) askRedis() {
 	s.log.Info("Redis answers", "redis", target)
 }
 
-// drain ends the server: the operator's listener says that it is not ready, for delay everything is still served, then
-// nothing new is accepted and what is in flight has until timeout to end. What is left then is cut.
+// drain ends the server, which already says on the operator's listener that it is not ready: for delay everything is still
+// served, then nothing new is accepted and what is in flight has until timeout to end. What is left then is cut.
 func (s *server) drain(ctx context.Context, delay, timeout time.Duration) error {
-	s.draining.Store(true)
 	sleep(ctx, delay)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -91,11 +91,16 @@ func (r *report) checkUpstreams(c *Config) {
 		}
 		path += ".upstream"
 		r.checkUpstream(path, c.Sites[i].Upstream, c)
-		if _, written := r.origins[path]; written && !c.Sites[i].Upstream.Set() && !r.has(path) {
+		_, written := r.origins[path]
+		switch own := c.Sites[i].Upstream.Set(); {
+		case own || r.has(path):
+		case written:
 			r.add(path+".url", "is missing")
+		case !c.Upstream.Set():
+			r.add(path, "is missing, and there is none at the top level")
 		}
 	}
-	if !c.Upstream.Set() && !r.has("upstream") {
+	if !c.Upstream.Set() && len(c.Sites) == 0 && !r.has("upstream") {
 		r.addHint("upstream", "nothing says where requests go", "cacheproxy serve --upstream http://127.0.0.1:3000")
 	}
 }
