@@ -239,3 +239,26 @@ func TestListensOnSeveralAddresses(t *testing.T) {
 		t.Error("the socket was left behind")
 	}
 }
+
+// On SIGTERM the process serves on for drain.delay, so that balancers have time to see that /readyz fails.
+func TestDrainDelay(t *testing.T) {
+	url, _ := origin(t)
+	p := start(t, []string{"CACHEPROXY_DRAIN_DELAY=1h"}, "--upstream", url)
+	p.signal(syscall.SIGTERM)
+	p.await("ending: requests in flight may finish")
+	if got := ask(t, p.operator+"/readyz"); got.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %+v", got)
+	}
+	if got := ask(t, p.public+"/page"); got.status != http.StatusOK {
+		t.Errorf("during the delay: %+v", got)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.end(); code != exitFailed {
+		t.Errorf("exit code %d after a second signal", code)
+	}
+	p = start(t, []string{"CACHEPROXY_DRAIN_DELAY=1h"}, "--upstream", url)
+	p.signal(syscall.SIGINT) // a person does not wait for balancers
+	if code := p.end(); code != exitFine {
+		t.Errorf("exit code %d after SIGINT", code)
+	}
+}
