@@ -13,17 +13,17 @@ import (
 
 // BreakerOptions say when to stop asking a Redis that does not answer, and for how long.
 type BreakerOptions struct {
-	// Failures is the number of failures in a row after which Redis is no longer asked. Default 5. Lower means less waiting when it
-	// dies, and more needless misses when single packets are lost.
+	// Failures is the number of failures in a row after which Redis is no longer asked. Default 5. Lower means less waiting
+	// when it dies, and more needless misses when single packets are lost.
 	Failures int
-	// Cooldown is how long it is left alone before a probe asks whether it is back. Default 1 s; up to a quarter more or less is
-	// added at random, so that the replicas do not all ask at once.
+	// Cooldown is how long it is left alone before a probe asks whether it is back. Default 1 s; up to a quarter more or
+	// less is added at random, so that the replicas do not all ask at once.
 	Cooldown time.Duration
 }
 
-// A breaker remembers whether Redis answers. Closed, it lets everything through and counts failures in a row. Open, it lets nothing
-// through; a goroutine of its own probes after each cooldown, so that no request is spent on finding out, and the first answer
-// closes it.
+// A breaker remembers whether Redis answers. Closed, it lets everything through and counts failures in a row. Open, it lets
+// nothing through; a goroutine of its own probes after each cooldown, so that no request is spent on finding out, and the
+// first answer closes it.
 type breaker struct {
 	options BreakerOptions
 	probe   func(context.Context) error // nil error: Redis answers
@@ -77,8 +77,8 @@ func (b *breaker) success() {
 	b.failures = 0
 }
 
-// failure notes that Redis did not answer, and opens the breaker when that was one too many. Failures of what was asked before it opened
-// do not count again.
+// failure notes that Redis did not answer, and opens the breaker when that was one too many. Failures of what was asked
+// before it opened do not count again.
 func (b *breaker) failure(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -7,9 +7,10 @@ import (
 	"cacheproxy/policy"
 )
 
-// Decode makes an Entry of an encoded block, which it keeps and which must not change any more. Whatever the bytes, the result is
-// an entry that says what was encoded, or an error that is ErrCorrupt or ErrNewer; it neither panics nor allocates more than the handle.
-// Whether it is the entry that was asked for is for the caller to compare: see Entry.Key, Nomination and Selection.
+// Decode makes an Entry of an encoded block, which it keeps and which must not change any more. Whatever the bytes, the
+// result is an entry that says what was encoded, or an error that is ErrCorrupt or ErrNewer; it neither panics nor
+// allocates more than the handle. Whether it is the entry that was asked for is for the caller to compare: see Entry.Key,
+// Nomination and Selection.
 func Decode(block []byte) (*Entry, error) {
 	if err := checkVersion(block); err != nil {
 		return nil, err

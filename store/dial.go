@@ -35,8 +35,8 @@ const (
 // Dial makes the client for a Redis URL (see ParseURL). It connects to nothing yet: a Redis that does not answer now may do
 // so later. Errors name the configuration key and never show the password.
 //
-// Dial silences the client library's own logger, which is one for the whole process and writes a line for each failure: the store counts
-// failures, and logs when they begin and end.
+// Dial silences the client library's own logger, which is one for the whole process and writes a line for each failure: the
+// store counts failures, and logs when they begin and end.
 //
 // No command is retried by the client: a request has no time for it, and a breaker behind it wants to see failures.
 func Dial(url string, o DialOptions) (redis.UniversalClient, error) {

@@ -31,8 +31,8 @@ type Draft struct {
 	Tags                      []string
 	KeepUntil                 time.Time // when the entry is to be forgotten; required
 
-	// Epoch and the sequences place the entry in the invalidation log. BodyAsOf is the sequence applied before the lookup that
-	// led to the fetch of the body, ValidAsOf the same for its last validation; StaleSince is that of a soft purge.
+	// Epoch and the sequences place the entry in the invalidation log. BodyAsOf is the sequence applied before the lookup
+	// that led to the fetch of the body, ValidAsOf the same for its last validation; StaleSince is that of a soft purge.
 	Epoch, BodyAsOf, ValidAsOf, StaleSince uint64
 	// Fill names the fetch of the body. What is derived from stored bytes keeps it; 0 means a new random one.
 	Fill uint64
@@ -40,8 +40,9 @@ type Draft struct {
 	RuleGeneration uint32
 }
 
-// NewEntry encodes d. It fails when d cannot be an entry: no KeepUntil, a Vary that selects nothing, a status out of range, a field that would not survive
-// the wire (a name that is no token, a line break in a value), a Part that contradicts the body, more than 2 GiB.
+// NewEntry encodes d. It fails when d cannot be an entry: no KeepUntil, a Vary that selects nothing, a status out of range,
+// a field that would not survive the wire (a name that is no token, a line break in a value), a Part that contradicts the
+// body, more than 2 GiB.
 func NewEntry(d Draft) (*Entry, error) {
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("store: new entry: %w", err)
@@ -215,7 +216,8 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// isFieldValue reports whether s can stand in a field line without ending it (RFC 9110 section 5.5: CR, LF and NUL are dangerous).
+// isFieldValue reports whether s can stand in a field line without ending it (RFC 9110 section 5.5: CR, LF and NUL are
+// dangerous).
 func isFieldValue(s string) bool {
 	return strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, 0) < 0
 }

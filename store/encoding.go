@@ -12,10 +12,10 @@ import (
 
 // The encoding of an entry, version 1.
 //
-// An entry is one block of bytes, the same in near memory and in Redis, so that a reply of Redis becomes an entry without being
-// copied and an entry is saved without being built again. Numbers are big-endian, so that they can be read in redis-cli and
-// compared in Lua. Instants are nanoseconds since 1970 UTC, with the smallest int64 standing for "not set"; durations are
-// nanoseconds.
+// An entry is one block of bytes, the same in near memory and in Redis, so that a reply of Redis becomes an entry without
+// being copied and an entry is saved without being built again. Numbers are big-endian, so that they can be read in
+// redis-cli and compared in Lua. Instants are nanoseconds since 1970 UTC, with the smallest int64 standing for "not set";
+// durations are nanoseconds.
 //
 //	offset size
 //	     0    3  "CPE"
@@ -54,9 +54,9 @@ import (
 //	        8    digest
 //	             body
 //
-// The digest is the xxh3-64 of the body, seeded with the xxh3-64 of everything between offset 16 and the digest, seeded with
-// the first eight bytes. It covers all but staleSince, which a soft purge sets in place by a script that cannot hash; and it can
-// be made piece by piece where the body is in chunks.
+// The digest is the xxh3-64 of the body, seeded with the xxh3-64 of everything between offset 16 and the digest, seeded
+// with the first eight bytes. It covers all but staleSince, which a soft purge sets in place by a script that cannot hash;
+// and it can be made piece by piece where the body is in chunks.
 //
 // An encoding is canonical: whatever Decode accepts, NewEntry makes again from its Redraft, byte for byte.
 

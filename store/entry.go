@@ -10,9 +10,9 @@ import (
 	"cacheproxy/policy"
 )
 
-// An Entry is one stored response: an immutable handle over one block of bytes, encoded as encoding.go describes. It holds no pointer
-// but the block, so the garbage collector has two objects to look at per stored response. All methods may be called
-// concurrently. Strings and slices that they return lie in the block and keep it alive; none may be written to.
+// An Entry is one stored response: an immutable handle over one block of bytes, encoded as encoding.go describes. It holds
+// no pointer but the block, so the garbage collector has two objects to look at per stored response. All methods may be
+// called concurrently. Strings and slices that they return lie in the block and keep it alive; none may be written to.
 type Entry struct {
 	block []byte
 
@@ -84,7 +84,8 @@ func (e *Entry) Selection() []byte {
 	return e.block[e.nominationEnd:e.selectionEnd:e.selectionEnd]
 }
 
-// selects reports whether a request with these extras and this selection, made with the entry's own nomination, is answered by it.
+// selects reports whether a request with these extras and this selection, made with the entry's own nomination, is answered
+// by it.
 func (e *Entry) selects(extras string, selection []byte) bool {
 	return e.view(e.urlEnd, e.extrasEnd) == extras && string(e.block[e.nominationEnd:e.selectionEnd]) == string(selection)
 }
@@ -171,9 +172,9 @@ func (e *Entry) Header() http.Header {
 	return h
 }
 
-// AppendTo sets the stored fields in dst, each replacing what dst has under that name. The values are slices cut from one newly
-// allocated array, at whose end it leaves `extra` unused places, which it returns for the caller's own single-valued fields: so
-// that a hit allocates once for its whole head (dst itself apart).
+// AppendTo sets the stored fields in dst, each replacing what dst has under that name. The values are slices cut from one
+// newly allocated array, at whose end it leaves `extra` unused places, which it returns for the caller's own single-valued
+// fields: so that a hit allocates once for its whole head (dst itself apart).
 func (e *Entry) AppendTo(dst http.Header, extra int) []string {
 	n := int(getU32(e.block, atLineCount))
 	values := make([]string, n+extra)
@@ -220,8 +221,8 @@ func (e *Entry) findFields() {
 	}
 }
 
-// Redraft returns the entry as a draft, for what is derived from it: freshening by a 304, combining ranges. It keeps the fill,
-// the key and the sequences. Header is the caller's own; Body and the strings lie in the entry's block.
+// Redraft returns the entry as a draft, for what is derived from it: freshening by a 304, combining ranges. It keeps the
+// fill, the key and the sequences. Header is the caller's own; Body and the strings lie in the entry's block.
 func (e *Entry) Redraft() Draft {
 	part, partial := e.Part()
 	return Draft{

@@ -20,8 +20,9 @@ import (
 
 // far is the tier behind: Redis. This file asks it; saver.go tells it.
 //
-// A lookup is one pipeline: the root of the URL, and the entry under the nomination that the URL had when last seen here, or under none. Only
-// where the root names another nomination does a second round trip follow. The reply becomes the entry's block without a copy.
+// A lookup is one pipeline: the root of the URL, and the entry under the nomination that the URL had when last seen here,
+// or under none. Only where the root names another nomination does a second round trip follow. The reply becomes the
+// entry's block without a copy.
 type far struct {
 	client  redis.UniversalClient
 	keys    keyspace
@@ -46,7 +47,8 @@ var (
 	forgetScript = redis.NewScript(forgetSource)
 )
 
-// maxRedisBody is the largest body in bytes that is kept as one value: reading a larger one would delay everybody else's replies.
+// maxRedisBody is the largest body in bytes that is kept as one value: reading a larger one would delay everybody else's
+// replies.
 const maxRedisBody = 1 << 20
 
 func newFar(o *Options, f *forgets) *far {
@@ -113,8 +115,8 @@ func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, e
 	pipe := r.client.Pipeline()
 	rootReply := pipe.HGetAll(ctx, keys.root)
 	reply := pipe.Get(ctx, keys.entryKey(guess))
-	// Exec returns the first reply that is an error, such as that the entry does not exist. But a connection that could not be
-	// set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
+	// Exec returns the first reply that is an error, such as that the entry does not exist. But a connection that could not
+	// be set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
 	_, failed := pipe.Exec(ctx)
 	root, err := rootReply.Result()
 	if err == nil && reply.Err() == nil {
@@ -144,8 +146,8 @@ func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, e
 	return Result{Entry: entry, Tier: TierRedis}, nil
 }
 
-// misread makes of an error reply what the lookup returns: a miss for a key that is gone, a counted miss for a key that is not ours,
-// an error for everything else.
+// misread makes of an error reply what the lookup returns: a miss for a key that is gone, a counted miss for a key that is
+// not ours, an error for everything else.
 func (r *far) misread(err error) (Result, error) {
 	switch {
 	case errors.Is(err, redis.Nil):
@@ -179,8 +181,8 @@ func (r *far) admit(block []byte, key policy.Key, named rootVariant, h http.Head
 	return e
 }
 
-// settle draws the consequences of how an operation ended: counters and breaker. Where ctx, the caller's own, has ended, a failure says nothing
-// about Redis.
+// settle draws the consequences of how an operation ended: counters and breaker. Where ctx, the caller's own, has ended, a
+// failure says nothing about Redis.
 func (r *far) settle(ctx context.Context, op string, err error) {
 	if err == nil {
 		r.breaker.success()
@@ -199,8 +201,8 @@ func (r *far) settle(ctx context.Context, op string, err error) {
 	r.breaker.failure(err)
 }
 
-// hints remember the nomination last seen of a URL that has one, so that a lookup asks for the right variant at once. A wrong hint
-// costs a round trip. The number of places is fixed; the later URL takes the place.
+// hints remember the nomination last seen of a URL that has one, so that a lookup asks for the right variant at once. A
+// wrong hint costs a round trip. The number of places is fixed; the later URL takes the place.
 type hints struct {
 	seed  maphash.Seed
 	slots [4096]atomic.Pointer[hint]

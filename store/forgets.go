@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// A fetch that began before its URL was forgotten must not be stored afterwards: its response may show the state from before the
-// change that made us forget. So whoever will save takes a Stamp before the *lookup* that leads to the fetch:
+// A fetch that began before its URL was forgotten must not be stored afterwards: its response may show the state from
+// before the change that made us forget. So whoever will save takes a Stamp before the *lookup* that leads to the fetch:
 //
 //	stamp := s.Mark()
 //	result := s.Lookup(ctx, key, header)
@@ -15,12 +15,12 @@ import (
 //
 // The forgets of this process are numbered, and each URL remembers the number of its last one, in one of a fixed number of
 // slots shared by hash. A save is refused when its URL's slot holds a number above its stamp. Two URLs in one slot can only
-// cause a refusal too many. The order of steps matters: Forget takes its number and writes the slot, then deletes from near memory;
-// a save checks the slot while it holds near memory's lock on the URL. Either the save sees the number, or its entry is
-// there when Forget deletes.
+// cause a refusal too many. The order of steps matters: Forget takes its number and writes the slot, then deletes from near
+// memory; a save checks the slot while it holds near memory's lock on the URL. Either the save sees the number, or its
+// entry is there when Forget deletes.
 
-// A Stamp is a moment in the order of forgets. The zero Stamp is the beginning: a save since then is refused if the URL was ever
-// forgotten.
+// A Stamp is a moment in the order of forgets. The zero Stamp is the beginning: a save since then is refused if the URL was
+// ever forgotten.
 type Stamp uint64
 
 const forgetSlots = 1 << 14 // 128 KiB

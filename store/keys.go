@@ -15,10 +15,11 @@ import (
 //	P:v:{URL}            the root of a URL, a hash: variant -> FILL, expiry, response time, nomination (see root.go)
 //	P:e:{URL}:VARIANT    an entry, a string (see encoding.go)
 //
-// P is the prefix. URL is the cache URL, readable, with `{`, `}` and control bytes percent-encoded, so that the braces around it make it
-// the Cluster hash tag: all keys of one resource lie in one slot. An escape that the URL already has and that could be taken for one
-// of ours (%7B, %00 ...) has its percent sign encoded too, so that no two URLs share a key. What is then longer than
-// 1 KiB is cut there and followed by `~` and 32 hexadecimal digits of its hash; being longer than 1 KiB, it is no other URL's key.
+// P is the prefix. URL is the cache URL, readable, with `{`, `}` and control bytes percent-encoded, so that the braces
+// around it make it the Cluster hash tag: all keys of one resource lie in one slot. An escape that the URL already has and
+// that could be taken for one of ours (%7B, %00 ...) has its percent sign encoded too, so that no two URLs share a key.
+// What is then longer than 1 KiB is cut there and followed by `~` and 32 hexadecimal digits of its hash; being longer than
+// 1 KiB, it is no other URL's key.
 //
 // VARIANT is 32 hexadecimal digits of a hash over all that distinguishes the responses of one URL: the values named by the
 // rule's key, the nomination, the selection. Hashes are SHA-256 cut to 128 bits; nothing trusts them, since the

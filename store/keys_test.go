@@ -64,8 +64,8 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// FuzzKeys holds the encoding of URLs to what the schema needs: nothing in it ends the hash tag or the line, and no two URLs share a key
-// (a long one's head and hash apart, what stands there can be decoded).
+// FuzzKeys holds the encoding of URLs to what the schema needs: nothing in it ends the hash tag or the line, and no two
+// URLs share a key (a long one's head and hash apart, what stands there can be decoded).
 func FuzzKeys(f *testing.F) {
 	f.Add("http://a.example/{x}", "http://a.example/%7Bx%7D")
 	f.Add("%7B", "%257B")

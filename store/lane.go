@@ -2,8 +2,8 @@ package store
 
 import "sync"
 
-// A lane is a queue of tasks for one worker. It remembers which URLs have forgets in it, so that lookups do not return what is about
-// to be forgotten, and so that a forget that would do nothing is not queued.
+// A lane is a queue of tasks for one worker. It remembers which URLs have forgets in it, so that lookups do not return what
+// is about to be forgotten, and so that a forget that would do nothing is not queued.
 type lane struct {
 	mu      sync.Mutex
 	changed sync.Cond

@@ -13,9 +13,9 @@ import (
 	"cacheproxy/policy"
 )
 
-// Near memory is a cache of resources, one per cache URL, bounded by the bytes they take. A resource is an immutable list of the
-// variants of its URL; a save replaces the whole list, under the cache's lock on that key. So a reader gets a consistent list
-// without waiting, and forgetting a URL is the deletion of one key.
+// Near memory is a cache of resources, one per cache URL, bounded by the bytes they take. A resource is an immutable list
+// of the variants of its URL; a save replaces the whole list, under the cache's lock on that key. So a reader gets a
+// consistent list without waiting, and forgetting a URL is the deletion of one key.
 //
 // A resource expires with the last of its variants. What is evicted to make room is what the cache (W-TinyLFU) thinks will be
 // asked least.
@@ -26,7 +26,8 @@ type resource struct {
 	single   [1]*Entry // backs variants where there is but one: the usual case, in one allocation
 }
 
-// resourceOverhead is what a resource takes beside its entries and its URL: itself, and the cache's node, table slot and timers.
+// resourceOverhead is what a resource takes beside its entries and its URL: itself, and the cache's node, table slot and
+// timers.
 const resourceOverhead = int64(unsafe.Sizeof(resource{})) + 160
 
 type near struct {
@@ -136,8 +137,8 @@ func (n *near) put(e *Entry, stamp Stamp) bool {
 	return n.insert(e, func([]*Entry) bool { return !n.forgets.since(e.URL(), stamp) })
 }
 
-// promote stores e, which a lookup that began at stamp has found in Redis, unless it or its URL was forgotten since, or near memory has got a
-// later response in the meantime.
+// promote stores e, which a lookup that began at stamp has found in Redis, unless it or its URL was forgotten since, or
+// near memory has got a later response in the meantime.
 func (n *near) promote(e *Entry, stamp Stamp) {
 	n.insert(e, func(before []*Entry) bool {
 		for _, v := range before {
@@ -149,8 +150,8 @@ func (n *near) promote(e *Entry, stamp Stamp) {
 	})
 }
 
-// insert adds e to its resource if allowed says so, under the cache's lock on the URL, of the variants that are there. Of too many
-// variants, the one that expires first goes.
+// insert adds e to its resource if allowed says so, under the cache's lock on the URL, of the variants that are there. Of
+// too many variants, the one that expires first goes.
 func (n *near) insert(e *Entry, allowed func(before []*Entry) bool) (inserted bool) {
 	// The cache keeps the key for longer than this entry, when another variant replaces it: hence the copy.
 	url := strings.Clone(e.URL())

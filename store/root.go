@@ -10,15 +10,17 @@ import (
 	"cacheproxy/policy"
 )
 
-// The root of a URL is a Redis hash that names the variants stored for it, and so the nominations that its responses have made.
+// The root of a URL is a Redis hash that names the variants stored for it, and so the nominations that its responses have
+// made.
 //
 //	field  VARIANT, 32 hexadecimal digits
 //	value  "FILL EXPIRY RESPONSETIME NOMINATION"
 //
-// FILL is 16 hexadecimal digits, EXPIRY milliseconds since 1970 by the clock of Redis, RESPONSETIME microseconds since 1970, NOMINATION
-// the canonical Vary, possibly empty. An entry counts only while its root names it with its FILL: deleting the root forgets all. The nominations,
-// newest first, are those of the values in the order of their response times. The hash is written by save.lua alone, which also
-// bounds the number of variants and lets the root expire with the last of them.
+// FILL is 16 hexadecimal digits, EXPIRY milliseconds since 1970 by the clock of Redis, RESPONSETIME microseconds since
+// 1970, NOMINATION the canonical Vary, possibly empty. An entry counts only while its root names it with its FILL: deleting
+// the root forgets all. The nominations, newest first, are those of the values in the order of their response times. The
+// hash is written by save.lua alone, which also bounds the number of variants and lets the root expire with the last of
+// them.
 
 // A rootVariant is what a root says of one entry.
 type rootVariant struct {

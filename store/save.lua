@@ -15,7 +15,7 @@
 --   "newer-body"     the value there is of the same epoch and a higher bodyAsOf: its fetch began later
 -- The others are variants that were dropped from the root to make room; their entries are no longer found and may be unlinked.
 --
--- A root's field is a variant, its value "FILL EXPIRY RESPONSETIME NOMINATION", EXPIRY in milliseconds since 1970 of this server's
+-- A root's field is a variant, its value "FILL EXPIRY RESPONSETIME NOMINATION", EXPIRY in milliseconds since 1970 by this server's
 -- clock. Fields that do not read so belong to another version and are left alone.
 
 -- Lua compares strings by locale, and its numbers hold 53 bits: so sequences are compared byte by byte.

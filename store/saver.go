@@ -11,12 +11,13 @@ import (
 	"cacheproxy/policy"
 )
 
-// What is told to Redis - saves and forgets - goes through lanes: queues with one worker each. A URL always takes the same lane, so its
-// saves and forgets happen in the order in which they were asked for. The queues are bounded by the bytes that wait in them.
+// What is told to Redis - saves and forgets - goes through lanes: queues with one worker each. A URL always takes the same
+// lane, so its saves and forgets happen in the order in which they were asked for. The queues are bounded by the bytes that
+// wait in them.
 //
 // A save that cannot be made is given up: it costs a fetch, later. A forget is not: as long as Redis does not answer it is
-// tried again, and meanwhile lookups treat the URL as absent. A save that was queued before a forget of its URL is not made: the
-// worker looks at its stamp again (forgets.go).
+// tried again, and meanwhile lookups treat the URL as absent. A save that was queued before a forget of its URL is not
+// made: the worker looks at its stamp again (forgets.go).
 
 // How the Redis half of a save ended, as cacheproxy_saves_total has it.
 const (
@@ -246,7 +247,8 @@ func (s *saver) runSave(t *task) (result string) {
 	return savedOK
 }
 
-// unlinkDropped removes the entries of variants that had to make room. Their root does not name them any more, so this only frees memory.
+// unlinkDropped removes the entries of variants that had to make room. Their root does not name them any more, so this only
+// frees memory.
 func (s *saver) unlinkDropped(keys resourceKeys, variants []string) {
 	if len(variants) == 0 {
 		return

@@ -1,9 +1,9 @@
 // Package store keeps stored responses in two tiers: near memory, and Redis behind it.
 //
-// Near memory answers most requests without leaving the process. Redis is shared by all replicas and survives restarts, so that a
-// rolled deployment starts warm. What is kept is an Entry: one block of bytes that is the same in both tiers (encoding.go). A
-// cache URL has a root that names its entries, one for each variant that Vary and the rule's key make of it (near.go, root.go);
-// deleting the root forgets them all.
+// Near memory answers most requests without leaving the process. Redis is shared by all replicas and survives restarts, so
+// that a rolled deployment starts warm. What is kept is an Entry: one block of bytes that is the same in both tiers
+// (encoding.go). A cache URL has a root that names its entries, one for each variant that Vary and the rule's key make of
+// it (near.go, root.go); deleting the root forgets them all.
 //
 //	Lookup    near memory, then one round trip to Redis, two where Vary surprises; what Redis had goes into near memory
 //	Save      near memory at once; Redis by workers of its own, never on the request's path (saver.go)
@@ -74,7 +74,7 @@ type Options struct {
 	VariantCap int
 	// SaveBytes bounds what waits to be saved in Redis, in bytes. Default 64 MiB. What comes on top is not saved there.
 	SaveBytes int64
-	// SaveWorkers is the number of saves under way at once. Default 4. The saves of one URL stay in order.
+	// SaveWorkers is the number of saves under way at once. Default 8. The saves of one URL stay in order.
 	SaveWorkers int
 	// SaveWait bounds how long a save may wait for its turn; one that waited longer is dropped, since Redis is too slow for
 	// what is stored. Default 5 s.
@@ -92,7 +92,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Timeout, 50*time.Millisecond)
 	setDefault(&o.VariantCap, 64)
 	setDefault(&o.SaveBytes, 64<<20)
-	setDefault(&o.SaveWorkers, 4)
+	setDefault(&o.SaveWorkers, 8)
 	setDefault(&o.SaveWait, 5*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -147,9 +147,9 @@ type Result struct {
 	Reason policy.Reason
 }
 
-// Lookup finds the stored response that a request with this key and these fields selects (the fields as they would be forwarded). It takes no
-// longer than Options.Timeout, or ctx. An entry past its KeepUntil is not found; whether one may be served is for
-// policy.Evaluate to say.
+// Lookup finds the stored response that a request with this key and these fields selects (the fields as they would be
+// forwarded). It takes no longer than Options.Timeout, or ctx. An entry past its KeepUntil is not found; whether one may be
+// served is for policy.Evaluate to say.
 func (s *Store) Lookup(ctx context.Context, key policy.Key, h http.Header) Result {
 	entry, known := s.near.get(key, h)
 	switch {
@@ -223,8 +223,8 @@ func (s *Store) Forget(url string) {
 	s.near.forget(url)
 }
 
-// ForgetEntry does the same for one entry, as long as it is the one that is stored: what has replaced it stays. Saves under way
-// are not refused.
+// ForgetEntry does the same for one entry, as long as it is the one that is stored: what has replaced it stays. Saves under
+// way are not refused.
 func (s *Store) ForgetEntry(e *Entry) {
 	if s.far != nil {
 		s.far.forgetEntry(e)
@@ -240,8 +240,8 @@ func (s *Store) Flush(ctx context.Context) error {
 	return s.far.flush(ctx)
 }
 
-// Close saves what waits, until ctx ends, and ends the store's goroutines. Afterwards the store finds nothing in Redis and saves
-// nothing there; near memory stays readable. Closing again does nothing.
+// Close saves what waits, until ctx ends, and ends the store's goroutines. Afterwards the store finds nothing in Redis and
+// saves nothing there; near memory stays readable. Closing again does nothing.
 func (s *Store) Close(ctx context.Context) error {
 	var err error
 	if s.far != nil {

@@ -134,7 +134,8 @@ func (t *Target) parsePlace(place string) error {
 	return t.parseDB(path)
 }
 
-// withPort splits host[:port], and puts it together again with the default port where it has none. IPv6 addresses stand in brackets.
+// withPort splits host[:port], and puts it together again with the default port where it has none. IPv6 addresses stand in
+// brackets.
 func withPort(host, port string) (string, error) {
 	name := host
 	if h, p, err := net.SplitHostPort(host); err == nil {

@@ -15,8 +15,8 @@ import (
 	"cacheproxy/redistest"
 )
 
-// In these tests Redis is dead, silent, slow or full. What a request may wait is the timeout; slack is what a busy machine may
-// add before a test calls it too long.
+// In these tests Redis is dead, silent, slow or full. What a request may wait is the timeout; slack is what a busy machine
+// may add before a test calls it too long.
 const (
 	shortTimeout = 150 * time.Millisecond
 	slack        = time.Second
