@@ -10,15 +10,15 @@ type Fwd uint8
 
 // FwdNone means that the request was answered here.
 const (
-	FwdNone    Fwd = iota
-	FwdBypass      // the cache was configured not to handle this request
-	FwdMethod      // the method requires it
-	FwdURIMiss     // nothing is stored for this URI
-	FwdVaryMiss    // something is stored, but nothing that this request selects
-	FwdMiss        // nothing to be used, and which of the two is not known
-	FwdRequest     // the request's own directives ask for it
-	FwdStale       // what is stored is stale
-	FwdPartial     // what is stored lacks a part of the range asked for
+	FwdNone     Fwd = iota
+	FwdBypass       // the cache was configured not to handle this request
+	FwdMethod       // the method requires it
+	FwdURIMiss      // nothing is stored for this URI
+	FwdVaryMiss     // something is stored, but nothing that this request selects
+	FwdMiss         // nothing to be used, and which of the two is not known
+	FwdRequest      // the request's own directives ask for it
+	FwdStale        // what is stored is stale
+	FwdPartial      // what is stored lacks a part of the range asked for
 	fwdCount
 )
 
@@ -72,7 +72,7 @@ func Labels() []string {
 }
 
 // AppendCacheStatus appends this cache's member of the Cache-Status list (RFC 9211 section 2) to dst. The name must be a valid
-// structured-field token. TTL is in whole seconds, rounded down.
+// structured-field token. TTL is in whole seconds, rounded up.
 func (o Outcome) AppendCacheStatus(dst []byte, name string) []byte {
 	dst = append(dst, name...)
 	if o.Hit {
@@ -85,7 +85,7 @@ func (o Outcome) AppendCacheStatus(dst []byte, name string) []byte {
 		dst = strconv.AppendInt(append(dst, "; fwd-status="...), int64(o.FwdStatus), 10)
 	}
 	if o.HasTTL {
-		dst = strconv.AppendInt(append(dst, "; ttl="...), floorSeconds(o.TTL), 10)
+		dst = strconv.AppendInt(append(dst, "; ttl="...), wholeSeconds(o.TTL), 10)
 	}
 	if o.Stored {
 		dst = append(dst, "; stored"...)
@@ -99,11 +99,11 @@ func (o Outcome) AppendCacheStatus(dst []byte, name string) []byte {
 	return dst
 }
 
-// floorSeconds rounds towards minus infinity, so that a response 0.2 s past its lifetime has ttl=-1, not 0.
-func floorSeconds(d time.Duration) int64 {
+// wholeSeconds rounds up, so that Age, which is rounded down, and ttl add up to the freshness lifetime.
+func wholeSeconds(d time.Duration) int64 {
 	s := int64(d / time.Second)
-	if d < 0 && d%time.Second != 0 {
-		s--
+	if d > 0 && d%time.Second != 0 {
+		s++
 	}
 	return s
 }

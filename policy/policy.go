@@ -3,7 +3,7 @@
 // It is pure: a decision is a function of messages and a time, it reads no clock, opens no connection and keeps no state. The
 // questions, in the order in which a request meets them:
 //
-//	Sites.Find, Site.Match     which site and which rule govern this request (site.go, rule.go)
+//	Sites.Find, RequestRule    which site and which rule govern this request (site.go, rule.go)
 //	KeyRule.Key                under which cache URL its response is kept (key.go)
 //	Nomination.AppendSelection which stored response of that URL it selects: Vary (vary.go, RFC 9111 section 4.1)
 //	Evaluate                   may that one be used now, and how (evaluate.go, section 4)

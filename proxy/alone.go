@@ -101,6 +101,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	n, err := s.body.Read(p)
 	s.read += int64(n)
+	if err == nil && s.copy != nil && s.read == s.length {
+		err = atEnd(s.body) // so that the copy is stored before the client has the last byte
+	}
 	if s.copy != nil && !s.copy.add(p[:n], err) {
 		s.copy = nil
 	}

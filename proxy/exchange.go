@@ -170,17 +170,14 @@ func (x *exchange) freshen(res *http.Response, sent, got time.Time) answer {
 // update makes the freshened form of the stored response. The reason says why it may not be stored.
 func (x *exchange) update(fields http.Header, sent, got time.Time) (*store.Entry, policy.Reason) {
 	rule := x.responseRule(x.stored.Status(), fields)
-	rs := policy.Response{
-		Status:      x.stored.Status(),
-		Header:      policy.Freshen(x.stored.Header(), fields, rule, x.h.policy, got),
-		RequestTime: sent, ResponseTime: got,
-	}
+	rs := policy.Response{Status: x.stored.Status(), Header: fields, RequestTime: sent, ResponseTime: got}
 	rq := x.rq
 	rq.Method = http.MethodGet
-	fresh, why := policy.Storable(rq, rs, rule, x.key.URL, x.h.policy)
+	header, fresh, why := policy.Refreshed(rq, x.stored.Status(), x.stored.Header(), rs, rule, x.key.URL, x.h.policy)
 	d := x.stored.Redraft()
-	d.Header = policy.StoredHeader(rs, rule, x.h.policy)
-	d.RequestTime, d.ResponseTime = sent, got
+	d.Header, d.RequestTime, d.ResponseTime = header, sent, got
+	d.Nomination = policy.ParseVary(header)
+	d.Selection = d.Nomination.AppendSelection(nil, x.rq.Header)
 	if why == policy.None {
 		d.Freshness = fresh
 		d.KeepUntil = got.Add(fresh.Retention(got, x.h.opt.Cache.Keep))

@@ -50,7 +50,7 @@ type fill struct {
 	err      error // how the body ended; nil = well
 	trailer  http.Header
 	readers  map[*reader]struct{}
-	moved    chan struct{} // closed when a reader of a windowed body has moved or left
+	moved    chan struct{} // closed when a reader of a windowed body has come, moved or left
 }
 
 // interim is a 1xx response.
@@ -90,6 +90,7 @@ func (f *fill) leave(j *journey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waiters--
+	f.progress()
 	if j == f.leader {
 		f.left = true
 		f.closeOrphan()
@@ -239,23 +240,30 @@ func (f *fill) prepare(out *http.Request) {
 	close(f.ready)
 }
 
-// askForRest asks only for what a stored first part lacks, where a strong validator says whether it is still the same
-// representation (RFC 9111 section 3.4).
+// askForRest asks only for what a stored first part lacks. A strong validator says whether what comes is still the same
+// representation (RFC 9111 section 3.4); without one only a 200 is of use, which is what an origin sends that has no ranges
+// for this request any more, and for everything else the request is made again (missesThePoint).
 func (x *exchange) askForRest(h http.Header) {
 	if x.stored == nil || x.conditional {
 		return
 	}
 	part, partial := x.stored.Part()
-	tag := x.stored.ETag()
-	if !partial || part.First != 0 || len(tag) < 2 || tag[0] != '"' {
+	if !partial || part.First != 0 {
 		return
 	}
-	if missing, ok := policy.MissingRange(part); ok {
-		h["Range"] = []string{missing}
-		h["If-Range"] = []string{tag}
-		x.completing = true
+	missing, ok := policy.MissingRange(part)
+	if !ok {
+		return
 	}
+	h["Range"] = []string{missing}
+	if tag := x.stored.ETag(); isStrong(tag) {
+		h["If-Range"] = []string{tag}
+	}
+	x.completing = true
 }
+
+// isStrong reports whether tag is a strong validator (RFC 9110 section 8.8.3).
+func isStrong(tag string) bool { return len(tag) >= 2 && tag[0] == '"' }
 
 // fetch sends the request and publishes what was decided at the head. It never panics: under DoChan that would end the process.
 func (f *fill) fetch() (any, error) {

@@ -107,7 +107,7 @@ type asker struct {
 	aborted any
 	left    context.CancelFunc
 	done    chan struct{}
-	block   chan struct{} // non-nil: Write waits for it
+	block   chan struct{} // non-nil: every Write but the first waits for it
 }
 
 func (a *asker) Header() http.Header { return a.header }
@@ -123,7 +123,7 @@ func (a *asker) WriteHeader(code int) {
 }
 
 func (a *asker) Write(p []byte) (int, error) {
-	if a.block != nil {
+	if a.block != nil && a.body.Len() > 0 {
 		<-a.block
 	}
 	a.mu.Lock()

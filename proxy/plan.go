@@ -154,7 +154,7 @@ func (x *exchange) continues(res *http.Response) bool {
 	have, _ := x.stored.Part()
 	first, last, total, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
 	return ok && have.First == 0 && total == have.Total && first == have.Last+1 && last == total-1 &&
-		res.Header.Get("Etag") == x.stored.ETag()
+		isStrong(x.stored.ETag()) && res.Header.Get("Etag") == x.stored.ETag()
 }
 
 // complete makes of such a 206 the whole 200: the stored bytes, then the new ones.

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"time"
+
+	"cacheproxy/policy"
 )
 
 // The writing half of a fill. As long as the body may be stored it is kept whole, so that anybody can still join and nobody's
@@ -26,28 +29,47 @@ func (f *fill) allot(a answer) bool {
 	return true
 }
 
-// pump reads the body to its end.
+// pump reads the body to its end. The store holds the response before any reader is given its last byte, so that a client who
+// asks again at once finds it there.
 func (f *fill) pump() {
 	defer f.t.h.work.Done()
 	defer f.cancel()
-	body := f.answer.res.Body
-	defer body.Close()
+	res := f.answer.res
+	defer res.Body.Close()
 	for {
 		p, ok := f.room()
 		if !ok {
-			f.finish(errLeft)
+			f.finish(0, errLeft)
 			return
 		}
-		n, err := body.Read(p)
-		if n > 0 {
-			f.wrote(n)
+		n, err := res.Body.Read(p)
+		if err == nil && f.size+int64(n) == res.ContentLength {
+			err = atEnd(res.Body)
 		}
 		if err != nil {
-			f.finish(err)
+			f.finish(n, err)
 			return
+		}
+		f.wrote(n)
+	}
+}
+
+// atEnd reads the end of a body whose length has been reached: io.EOF if it is one.
+func atEnd(body io.Reader) error {
+	var more [1]byte
+	for {
+		n, err := body.Read(more[:])
+		switch {
+		case n > 0:
+			return errTooLong
+		case err != nil:
+			return err
 		}
 	}
 }
+
+// errTooLong: more came than Content-Length had said.
+var errTooLong = errors.New("proxy: the body is longer than its Content-Length")
 
 // room returns where the next bytes go: the free part of the buffer, which nobody reads. It makes the buffer larger, or opens
 // the window, or waits for it. It reports false when nobody is left to read a windowed body.
@@ -111,13 +133,14 @@ func (f *fill) slowest() (last *reader, next int64) {
 	return last, next
 }
 
-// trim drops from a windowed buffer what every reader has read.
+// trim drops from a windowed buffer what every reader has read; nothing while a waiter has yet to begin reading.
 func (f *fill) trim() {
+	if len(f.readers) < f.waiters {
+		return
+	}
 	from := f.size
 	if last, _ := f.slowest(); last != nil {
 		from = last.off
-	} else if f.waiters > 0 {
-		return // they have yet to begin
 	}
 	f.dropTo(from)
 }
@@ -130,11 +153,19 @@ func (f *fill) dropTo(from int64) {
 	f.buf, f.base = f.buf[:n], from
 }
 
+// progress tells awaitReaders that a reader has come, moved or left. Called with the lock held.
+func (f *fill) progress() {
+	if f.moved != nil {
+		close(f.moved)
+		f.moved = nil
+	}
+}
+
 // awaitReaders waits, without the lock, until a reader has moved. With several readers it waits only so long, and then goes on
 // without the slowest.
 func (f *fill) awaitReaders() {
 	f.moved = make(chan struct{})
-	moved, several := f.moved, len(f.readers) > 1
+	moved, several := f.moved, f.waiters > 1
 	f.mu.Unlock()
 	if several {
 		patience := time.NewTimer(f.t.h.opt.Collapse.Patience)
@@ -152,7 +183,7 @@ func (f *fill) awaitReaders() {
 		}
 	}
 	f.mu.Lock()
-	if several && len(f.readers) > 1 && len(f.buf) == cap(f.buf) {
+	if several && len(f.readers) > 1 && len(f.readers) == f.waiters && len(f.buf) == cap(f.buf) {
 		_, next := f.slowest()
 		f.dropTo(next)
 		f.changed() // the one left behind may be waiting
@@ -162,29 +193,34 @@ func (f *fill) awaitReaders() {
 // wrote takes n bytes that were read into the room.
 func (f *fill) wrote(n int) {
 	f.mu.Lock()
-	f.buf = f.buf[:len(f.buf)+n]
-	f.size += int64(n)
-	f.changed()
+	f.extend(n)
 	f.mu.Unlock()
 }
 
-// finish ends the body, stores it where it ended well, and then leaves the table: the store holds it.
-func (f *fill) finish(err error) {
+// extend gives the readers n bytes more. Called with the lock held.
+func (f *fill) extend(n int) {
+	f.buf = f.buf[:len(f.buf)+n]
+	f.size += int64(n)
+	f.changed()
+}
+
+// finish ends the body with the last n bytes: it stores what has ended well, then lets the readers have the end, and then leaves
+// the table.
+func (f *fill) finish(n int, err error) {
 	res := f.answer.res
 	if err == io.EOF {
 		err = nil
-		if res.ContentLength >= 0 && f.size != res.ContentLength {
+		if res.ContentLength >= 0 && f.size+int64(n) != res.ContentLength {
 			err = io.ErrUnexpectedEOF
 		}
 	}
+	f.settle(f.buf[:len(f.buf)+n], err)
+
 	f.mu.Lock()
 	f.done, f.err = true, err
 	f.trailer = res.Trailer
-	whole := f.buf
-	keep := err == nil && !f.windowed
-	f.changed()
+	f.extend(n)
 	f.mu.Unlock()
-	f.settle(whole, keep)
 	f.t.remove(f)
 
 	f.mu.Lock()
@@ -192,5 +228,17 @@ func (f *fill) finish(err error) {
 	f.dead = true
 	if f.waiters == 0 {
 		f.free()
+	}
+}
+
+// settle stores a body that has ended well, or counts why it is not kept. Only pump writes the buffer, so it reads it unlocked.
+func (f *fill) settle(body []byte, err error) {
+	switch {
+	case err != nil:
+		f.t.h.refused(policy.Truncated)
+	case f.windowed || int64(len(body)) > f.answer.plan.limit:
+		f.t.h.refused(policy.TooLarge)
+	default:
+		f.answer.plan.store(body)
 	}
 }

@@ -11,18 +11,6 @@ import (
 	"cacheproxy/policy"
 )
 
-// settle stores a body that has ended well, or counts why it is not kept.
-func (f *fill) settle(body []byte, keep bool) {
-	switch {
-	case keep && int64(len(body)) <= f.answer.plan.limit:
-		f.answer.plan.store(body)
-	case f.err == nil:
-		f.t.h.refused(policy.TooLarge)
-	default:
-		f.t.h.refused(policy.Truncated)
-	}
-}
-
 // readFrom makes this journey's own response out of the fill's: fields, trailers and body are its alone, and so are the
 // preconditions and the range that its client asked for.
 func (j *journey) readFrom(f *fill, a answer) *http.Response {
@@ -97,14 +85,14 @@ func (j *journey) cutRange(res *http.Response, r *reader) {
 // reader is one client's body out of a fill. It is read in the goroutine that writes to the client, so when it has caught up
 // with the fill it flushes before it waits: the client has every byte that has come.
 type reader struct {
-	f      *fill
-	j      *journey
-	res    *http.Response // its trailers are filled in at the end
-	off    int64
-	end    int64 // where its range ends; -1 = at the end of the body
-	wrote  bool  // since the last flush
-	closed bool
-	alone  io.ReadCloser // the rest, fetched for this client when the fill went on without it
+	f     *fill
+	j     *journey
+	res   *http.Response // its trailers are filled in at the end
+	off   int64
+	end   int64         // where its range ends; -1 = at the end of the body
+	wrote bool          // since the last flush
+	gone  bool          // it has left the fill
+	alone io.ReadCloser // the rest, fetched for this client when the fill went on without it
 }
 
 // errLeftBehind ends a client that read too slowly from a body that could be neither stored nor fetched on from where it was.
@@ -114,12 +102,19 @@ func (r *reader) attach() {
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
 	r.f.readers[r] = struct{}{}
+	r.f.progress()
 }
 
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	for r.alone == nil {
 		n, err, wait := r.next(p)
+		if errors.Is(err, errLeftBehind) {
+			if r.leave(); !r.goOn() {
+				return 0, err
+			}
+			break
+		}
 		if wait == nil {
 			r.wrote = r.wrote || n > 0
 			return n, err
@@ -146,14 +141,7 @@ func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 		return 0, io.EOF, nil
 	}
 	if r.off < f.base {
-		delete(f.readers, r)
-		f.mu.Unlock()
-		r.goOn()
-		f.mu.Lock()
-		if r.alone == nil {
-			return 0, errLeftBehind, nil
-		}
-		return 0, nil, nil
+		return 0, errLeftBehind, nil
 	}
 	if have := f.buf[min(r.off-f.base, int64(len(f.buf))):]; len(have) > 0 {
 		if r.end >= 0 {
@@ -161,10 +149,7 @@ func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 		}
 		n = copy(p, have)
 		r.off += int64(n)
-		if f.windowed && f.moved != nil {
-			close(f.moved)
-			f.moved = nil
-		}
+		f.progress()
 		return n, nil, nil
 	}
 	if !f.done {
@@ -182,11 +167,12 @@ func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 	return 0, io.EOF, nil
 }
 
-// goOn fetches the rest for this client alone, where a strong validator says that it is the rest of the same representation.
-func (r *reader) goOn() {
+// goOn fetches the rest for this client alone, where a strong validator says that it is the rest of the same representation. It
+// reports whether there is one to read.
+func (r *reader) goOn() bool {
 	tag := r.res.Header.Get("Etag")
-	if len(tag) < 2 || tag[0] != '"' {
-		return
+	if !isStrong(tag) {
+		return false
 	}
 	out := r.f.out.Clone(r.j.r.Context())
 	policy.ClearConditionals(out.Header)
@@ -198,31 +184,33 @@ func (r *reader) goOn() {
 	out.Header["If-Range"] = []string{tag}
 	res, err := r.f.x.next.RoundTrip(out)
 	if err != nil {
-		return
+		return false
 	}
 	first, _, _, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
 	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || res.Header.Get("Etag") != tag {
 		_ = res.Body.Close()
-		return
+		return false
 	}
 	r.alone = res.Body
+	return true
+}
+
+// leave takes the reader out of the fill, once.
+func (r *reader) leave() {
+	if r.gone {
+		return
+	}
+	r.gone = true
+	f := r.f
+	f.mu.Lock()
+	delete(f.readers, r)
+	f.mu.Unlock()
+	f.leave(r.j)
 }
 
 // Close implements io.Closer: the journey leaves the fill.
 func (r *reader) Close() error {
-	if r.closed {
-		return nil
-	}
-	r.closed = true
-	f := r.f
-	f.mu.Lock()
-	delete(f.readers, r)
-	if f.moved != nil {
-		close(f.moved)
-		f.moved = nil
-	}
-	f.mu.Unlock()
-	f.leave(r.j)
+	r.leave()
 	if r.alone != nil {
 		return r.alone.Close()
 	}

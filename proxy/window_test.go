@@ -53,8 +53,9 @@ func TestSlowReaderOfAWindowGoesOnAlone(t *testing.T) {
 				synctest.Wait()
 				body := (<-s.calls).answer(200, "Cache-Control: max-age=60", c.tag)
 				want := strings.Repeat("0123456789abcdef", 1<<14) // 256 KiB
+				begin(body, want)
 				go func() {
-					_, _ = io.WriteString(body, want)
+					_, _ = io.WriteString(body, want[1:])
 					_ = body.Close()
 				}()
 				<-fast.done // after a second of the bubble's time, which the slow one may hold it back
@@ -96,8 +97,9 @@ func TestOneSlowReaderSetsItsOwnPace(t *testing.T) {
 		s.asking(slow, "/")
 		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
 		want := strings.Repeat("0123456789abcdef", 1<<14)
+		begin(body, want)
 		go func() {
-			_, _ = io.WriteString(body, want)
+			_, _ = io.WriteString(body, want[1:])
 			_ = body.Close()
 		}()
 		for {
@@ -127,4 +129,11 @@ func TestFillsWithoutMemoryAreNotShared(t *testing.T) {
 
 func parseFrom(rangeField string, from *int) (int, error) {
 	return fmt.Sscanf(rangeField, "bytes=%d-", from)
+}
+
+// begin sends the first byte, and lets ReverseProxy's first flush, which waits for a lock that synctest does not see, come before
+// a Write that blocks.
+func begin(body io.Writer, want string) {
+	_, _ = io.WriteString(body, want[:1])
+	synctest.Wait()
 }
