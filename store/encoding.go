@@ -134,13 +134,14 @@ func instant(t time.Time) int64 {
 	if t.IsZero() {
 		return unset
 	}
-	switch s := t.Unix(); {
-	case s <= math.MinInt64/int64(time.Second):
+	switch n := t.UnixNano(); {
+	case time.Unix(0, n).Equal(t): // it fits
+		return max(n, unset+1)
+	case t.Unix() < 0:
 		return unset + 1
-	case s >= math.MaxInt64/int64(time.Second):
+	default:
 		return math.MaxInt64
 	}
-	return t.UnixNano()
 }
 
 // timeOf is the inverse of instant.

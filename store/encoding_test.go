@@ -127,7 +127,9 @@ func TestNewEntryRefuses(t *testing.T) {
 }
 
 func TestInstants(t *testing.T) {
-	for _, at := range []time.Time{{}, time.Unix(0, 0), time.Unix(0, -1), time.Unix(1_800_000_000, 999_999_999)} {
+	for _, at := range []time.Time{
+		{}, time.Unix(0, 0), time.Unix(0, -1), time.Unix(1_800_000_000, 999_999_999), time.Unix(0, math.MinInt64+1), time.Unix(0, math.MaxInt64),
+	} {
 		if got := timeOf(instant(at)); !got.Equal(at) {
 			t.Errorf("%v became %v", at, got)
 		}
