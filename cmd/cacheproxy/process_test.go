@@ -58,7 +58,7 @@ func launch(t *testing.T, variables []string, arguments ...string) *process {
 			p.command.Env = append(p.command.Env, variable)
 		}
 	}
-	p.command.Env = append(p.command.Env, asCacheproxy+"=1", "CACHEPROXY_DRAIN_DELAY=0s")
+	p.command.Env = append(p.command.Env, asCacheproxy+"=1", quickRace, "CACHEPROXY_DRAIN_DELAY=0s")
 	p.command.Env = append(p.command.Env, variables...)
 	stderr, err := p.command.StderrPipe()
 	if err != nil {

@@ -72,8 +72,8 @@ func FuzzDecode(f *testing.F) {
 		r := &report{file: "f", origins: map[string]origin{}}
 		c := Default()
 		(&decoder{report: r}).decode([]byte(text), c)
-		r.check(c)
 		r.later(c)
+		r.compile(c)
 		if err := r.sorted(); len(err) > 0 && err.Error() == "" {
 			t.Error("a mistake without words")
 		}
