@@ -81,7 +81,8 @@ func end(s *server, first os.Signal, signals <-chan os.Signal) error {
 		delay = 0 // a person is waiting, not a balancer
 	}
 	s.draining.Store(true)
-	s.log.Info("ending: requests in flight may finish", "signal", first.String(), "delay", delay.String(), "timeout", c.Drain.Timeout.String())
+	s.log.Info("ending: requests in flight may finish", "signal", first.String(), "delay", delay.String(), "timeout", c.Drain.Timeout.String(),
+		"hint", "a second signal ends at once")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
