@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -87,26 +89,31 @@ func TestUnarguedTestsAreNamed(t *testing.T) {
 	}
 }
 
-func TestTableCountsByKindAndKeepsSurrogateControlApart(t *testing.T) {
+func TestTableCountsByKindAndShowsRunsThatAgreeOnce(t *testing.T) {
 	r := runOf("defaults", "defaults", "a", "pass", "b", "dependency_fail")
 	r.results = append(r.results,
 		result{Suite: "s", SuiteName: "Suite", ID: "c", Kind: optional, Outcome: pass},
 		result{Suite: "x", SuiteName: "Other", ID: "d", Kind: check, Outcome: yes},
 		result{Suite: "x", SuiteName: "Other", ID: "e", Kind: check, Outcome: "no"},
 		result{Suite: "sc", SuiteName: "Surrogate-Control", ID: "f", Kind: required, Apart: true, Outcome: pass})
+	twin := &run{spec: runSpec{name: "twin"}, results: r.results}
+	other := &run{spec: runSpec{name: "other"}, results: slices.Clone(r.results)}
+	other.results[1].Outcome = pass
 	var out bytes.Buffer
-	printTable(&out, []*run{r})
+	printTable(&out, []*run{r, other, twin})
 	var got []string
 	for line := range strings.Lines(out.String()) {
 		got = append(got, strings.Join(strings.Fields(line), " "))
 	}
 	want := []string{
-		"defaults",
-		"suite required optional checks",
-		"Suite 1/2 1/1 -",
-		"Other - - 1/2",
-		"all 1/2 1/1 1/2",
-		"Surrogate-Control (apart) 1/1 - -",
+		"(1) defaults, twin",
+		"(2) other",
+		"",
+		"suite (1) required optional checks (2) required optional checks",
+		"Suite 1/2 1/1 - 2/2 1/1 -",
+		"Other - - 1/2 - - 1/2",
+		"all 1/2 1/1 1/2 2/2 1/1 1/2",
+		"Surrogate-Control (apart) 1/1 - - 1/1 - -",
 	}
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
 		t.Errorf("got\n%s\nwant\n%s", g, w)
@@ -173,6 +180,31 @@ func TestCommittedExpectationsAreArgued(t *testing.T) {
 	var out bytes.Buffer
 	if printUnargued(&out, e, string(readme)) > 0 {
 		t.Error(out.String())
+	}
+}
+
+func TestReadmeStatesTheCountsThatAreExpected(t *testing.T) {
+	e, err := loadExpectations("expected.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range allRuns {
+		passed := map[kind]int{required: 157, optional: 86}
+		for _, x := range e[spec.config] {
+			passed[x.Kind]--
+		}
+		begin, end := "| `"+spec.name+"` |", fmt.Sprintf("| %d | %d |", passed[required], passed[optional])
+		found := false
+		for line := range strings.Lines(string(readme)) {
+			found = found || strings.HasPrefix(line, begin) && strings.HasSuffix(strings.TrimSpace(line), end)
+		}
+		if !found {
+			t.Errorf("README.md has no row that begins with %q and ends with %q", begin, end)
+		}
 	}
 }
 

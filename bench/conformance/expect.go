@@ -124,7 +124,7 @@ func retryLost(ctx context.Context, lab *lab, runs []*run, e expectations, out i
 		for _, x := range lost {
 			ids = append(ids, x.ID)
 		}
-		again, err := lab.client(ctx, r.base, ids)
+		again, err := lab.client(ctx, r, ids)
 		if err != nil {
 			return err
 		}

@@ -8,11 +8,12 @@
 // starts the origin, one cacheproxy per run, a redis-server for those runs that
 // want one, and one client per run; all on loopback ports, all ended again.
 //
-//	run             configuration   storage
-//	defaults        none            memory
-//	suite           suite.yaml      memory
-//	defaults+redis  none            memory and Redis
-//	suite+redis     suite.yaml      memory and Redis
+//	run               configuration   stored responses come from
+//	defaults          none            memory
+//	suite             suite.yaml      memory
+//	defaults+redis    none            memory, which shadows Redis
+//	suite+redis       suite.yaml      memory, which shadows Redis
+//	suite+redis-only  suite.yaml      Redis: nothing fits near memory
 //
 // A test of kind required or optional passes or does not; one of kind check
 // only answers yes or no to a question about behaviour. A test whose
@@ -53,6 +54,7 @@ type options struct {
 	limit   time.Duration // for the whole
 	update  bool          // write expected.json
 	verbose bool          // name every test not passed
+	logs    string        // keep the logs of all processes in this directory
 	base    string        // test the cache at this URL instead
 	origin  int           // the origin's port; 0 = any
 }
@@ -67,6 +69,7 @@ func main() {
 	flag.DurationVar(&o.limit, "limit", 5*time.Minute, "give up after this long")
 	flag.BoolVar(&o.update, "update", false, "write expected.json from the results")
 	flag.BoolVar(&o.verbose, "v", false, "name every test that did not pass, not only unexpected ones")
+	flag.StringVar(&o.logs, "logs", "", "keep the logs of all processes in this directory")
 	flag.StringVar(&o.base, "base", "", "test the cache at this URL, fronting the origin at -origin, once and without comparing")
 	flag.IntVar(&o.origin, "origin", 0, "port of the suite's origin server (default any free one)")
 	flag.Parse()
@@ -77,7 +80,7 @@ func main() {
 	defer cancel()
 	switch err := conform(ctx, o, os.Stdout); {
 	case err == nil:
-	case errors.Is(err, errLost):
+	case err == errLost:
 		os.Exit(1)
 	default:
 		fmt.Fprintln(os.Stderr, err)
@@ -85,9 +88,8 @@ func main() {
 	}
 }
 
-// conform does all chosen runs side by side, prints them and judges them.
+// conform prepares everything for the chosen runs, does them and ends what it started.
 func conform(ctx context.Context, o options, out io.Writer) error {
-	start := time.Now()
 	specs, err := chooseRuns(o.runs)
 	if err != nil {
 		return err
@@ -99,25 +101,38 @@ func conform(ctx context.Context, o options, out io.Writer) error {
 	if err := install(ctx, suiteDir); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp("", "conformance-")
+	work, err := workDir(o.logs)
 	if err != nil {
 		return fmt.Errorf("conformance: %w", err)
 	}
-	defer os.RemoveAll(work)
-
+	if o.logs == "" {
+		defer os.RemoveAll(work)
+	}
 	lab := &lab{suiteDir: suiteDir, work: work, pace: o.pace, ports: map[int]bool{}}
-	defer lab.stop()
-	if err := lab.startOrigin(ctx, o.origin); err != nil {
+	err = lab.compare(ctx, o, specs, out)
+	if stopErr := lab.stop(); stopErr != nil {
+		return errors.Join(err, stopErr)
+	}
+	return err
+}
+
+// workDir is where logs and Redis's files go: dir, made when it is not there, or
+// a temporary directory.
+func workDir(dir string) (string, error) {
+	if dir == "" {
+		return os.MkdirTemp("", "conformance-")
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// compare does the runs, prints their results and judges them.
+func (l *lab) compare(ctx context.Context, o options, specs []runSpec, out io.Writer) error {
+	start := time.Now()
+	if err := l.startOrigin(ctx, o.origin); err != nil {
 		return err
 	}
-	runs := make([]*run, len(specs))
-	errs := make([]error, len(specs))
-	var wg sync.WaitGroup
-	for i, spec := range specs {
-		wg.Go(func() { runs[i], errs[i] = lab.do(ctx, spec, o) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	runs, err := l.all(ctx, specs, o)
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "http-cache-tests %s, %d runs in %s\n\n", suiteVersion, len(runs), time.Since(start).Round(time.Second/10))
@@ -126,7 +141,25 @@ func conform(ctx context.Context, o options, out io.Writer) error {
 		printNotPassed(out, runs, expectations{})
 		return nil
 	}
-	return judge(ctx, o, lab, runs, out)
+	return judge(ctx, o, l, runs, out)
+}
+
+// all does the runs side by side; when one cannot be done the others are given up.
+func (l *lab) all(ctx context.Context, specs []runSpec, o options) ([]*run, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	runs := make([]*run, len(specs))
+	var wg sync.WaitGroup
+	for i, spec := range specs {
+		wg.Go(func() {
+			var err error
+			if runs[i], err = l.do(ctx, spec, o); err != nil {
+				cancel(err) // the first cause stays
+			}
+		})
+	}
+	wg.Wait()
+	return runs, context.Cause(ctx)
 }
 
 // judge compares the runs with expected.json. Tests that were lost are tried

@@ -25,15 +25,16 @@ type process struct {
 	err  error         // how it ended; valid after done
 }
 
-// start runs name with args. Its stdout goes to stdout, or with its stderr to a
-// file in dir when stdout is nil.
-func start(name, dir string, stdout io.Writer, bin string, args ...string) (*process, error) {
+// start runs bin with args and env besides our own environment. Its stdout goes
+// to stdout, or with its stderr to a file in dir when stdout is nil.
+func start(name, dir string, env []string, stdout io.Writer, bin string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
 	p.cmd = exec.Command(bin, args...)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = log
 	p.cmd.Stdout = log
 	if stdout != nil {

@@ -101,51 +101,80 @@ func (t tally) cells() string {
 }
 
 // printTable shows passed/all by suite, three columns (required, optional,
-// check) a run. The Surrogate-Control suite comes after the totals, outside them.
+// check) for each group of runs that came out alike. The Surrogate-Control suite
+// comes after the totals, outside them.
 func printTable(out io.Writer, runs []*run) {
+	groups := alike(runs)
+	for i, g := range groups {
+		fmt.Fprintf(out, "(%d) %s\n", i+1, strings.Join(runNamesOf(g), ", "))
+	}
+	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer w.Flush()
-	line := func(name string, each func(*run) string) {
+	line := func(name string, want func(result) bool) {
 		fmt.Fprintf(w, "%-58s", name)
-		for _, r := range runs {
-			fmt.Fprintf(w, "\t%s", each(r))
+		for _, g := range groups {
+			t := tally{}
+			for _, x := range g[0].results {
+				if want(x) {
+					t.add(x)
+				}
+			}
+			fmt.Fprintf(w, "\t%s", t.cells())
 		}
 		fmt.Fprintln(w, "\t")
 	}
-	line("", func(r *run) string { return "\t\t" + r.spec.name })
-	line("suite", func(*run) string { return "required\toptional\tchecks" })
-	var order []string
-	names, apart := map[string]string{}, map[string]bool{}
-	for _, r := range runs[0].results {
-		if _, ok := names[r.Suite]; !ok {
-			order = append(order, r.Suite)
-			names[r.Suite], apart[r.Suite] = r.SuiteName, r.Apart
-		}
+	fmt.Fprintf(w, "%-58s", "suite")
+	for i := range groups {
+		fmt.Fprintf(w, "\t(%d) required\toptional\tchecks", i+1)
 	}
-	count := func(r *run, want func(result) bool) string {
-		t := tally{}
+	fmt.Fprintln(w, "\t")
+	var apart []result // the first result of each suite that stands apart
+	seen := map[string]bool{}
+	for _, first := range runs[0].results {
+		switch {
+		case seen[first.Suite]:
+		case first.Apart:
+			apart = append(apart, first)
+		default:
+			line(first.SuiteName, func(x result) bool { return x.Suite == first.Suite })
+		}
+		seen[first.Suite] = true
+	}
+	line("all", func(x result) bool { return !x.Apart })
+	for _, first := range apart {
+		line(first.SuiteName+" (apart)", func(x result) bool { return x.Suite == first.Suite })
+	}
+}
+
+// alike puts runs together in which the same tests passed.
+func alike(runs []*run) (groups [][]*run) {
+	signature := func(r *run) string {
+		var b strings.Builder
 		for _, x := range r.results {
-			if want(x) {
-				t.add(x)
-			}
+			fmt.Fprintf(&b, "%s %t\n", x.ID, x.passed())
 		}
-		return t.cells()
+		return b.String()
 	}
-	for _, id := range order {
-		if !apart[id] {
-			line(names[id], func(r *run) string {
-				return count(r, func(x result) bool { return x.Suite == id })
-			})
+	at := map[string]int{}
+	for _, r := range runs {
+		s := signature(r)
+		i, ok := at[s]
+		if !ok {
+			i = len(groups)
+			at[s] = i
+			groups = append(groups, nil)
 		}
+		groups[i] = append(groups[i], r)
 	}
-	line("all", func(r *run) string { return count(r, func(x result) bool { return !x.Apart }) })
-	for _, id := range order {
-		if apart[id] {
-			line(names[id]+" (apart)", func(r *run) string {
-				return count(r, func(x result) bool { return x.Suite == id })
-			})
-		}
+	return groups
+}
+
+func runNamesOf(runs []*run) (names []string) {
+	for _, r := range runs {
+		names = append(names, r.spec.name)
 	}
+	return names
 }
 
 // finding is a test and the runs that it was found in.

@@ -1,13 +1,15 @@
 // Runs the tests of http-cache-tests against one cache and prints the results
-// as JSON. Usage: node client.mjs BASE_URL PACE_MS [TEST_ID...]
+// as JSON. Usage: node client.mjs BASE_URL PACE_MS SETTLE_MS [TEST_ID...]
 //
-// The tests and the way each is judged are the package's own. Two things differ
+// The tests and the way each is judged are the package's own. Three things differ
 // from its cli.mjs:
 //
 // - Pace. The package starts a hundred tests at once, waits for the last, and
 //   starts a hundred more. Most tests pause for three seconds and some have a
 //   second to spare, so bursts make them fail on a busy machine, and the waits
 //   cost a minute. Here a test starts every PACE_MS milliseconds.
+// - Settling. Each request is sent SETTLE_MS late, for a cache that stores a
+//   response only some time after the client has it. No test minds 300 ms.
 // - A deadline. A cache that never answers fails its test, not the run.
 //
 // With test ids only those run, and the tests they depend on.
@@ -37,10 +39,15 @@ const RESULT_NAMES = {
   '↻': 'retry'
 }
 
-const [base, pace, ...ids] = process.argv.slice(2)
+const [base, pace, settle, ...ids] = process.argv.slice(2)
 const all = [...suites, surrogate]
 
-config.setFetch((url, init) => fetch(url, { timeout: FETCH_DEADLINE_MS, ...init }))
+const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds))
+
+config.setFetch(async (url, init) => {
+  if (Number(settle) > 0) await sleep(Number(settle))
+  return fetch(url, { timeout: FETCH_DEADLINE_MS, ...init })
+})
 config.setBaseUrl(base)
 config.setUseBrowserCache(false)
 
@@ -64,7 +71,7 @@ const selected = all.flatMap(suite => suite.tests
 const running = []
 for (const { test } of selected) {
   running.push(makeCacheTest(test))
-  await new Promise(resolve => setTimeout(resolve, Number(pace)))
+  await sleep(Number(pace))
 }
 await Promise.all(running)
 
