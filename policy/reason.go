@@ -24,6 +24,7 @@ const (
 	NoFreshness         // neither a lifetime nor a validator, so it could never be used: section 3
 	BadContentRange     // 206 whose Content-Range is absent, unusable, or contradicts its body: section 3.3
 	AmbiguousPath       // %2f, %5c, %00, backslash or ; in the path: two servers may read it differently
+	AmbiguousHost       // a Host that is no host with one port (RFC 9110 section 7.2)
 	RequestBody         // the request carried content that the key does not cover (fat GET)
 	Bypass              // a rule says bypass
 	Upgrade             // the request asked for another protocol
@@ -80,6 +81,7 @@ var reasonNames = [reasonCount]string{
 	NoFreshness:           "no-freshness",
 	BadContentRange:       "bad-content-range",
 	AmbiguousPath:         "ambiguous-path",
+	AmbiguousHost:         "ambiguous-host",
 	RequestBody:           "request-body",
 	Bypass:                "bypass",
 	Upgrade:               "upgrade",

@@ -20,7 +20,7 @@ func TestPoisoningByUnkeyedInput(t *testing.T) {
 		h := req.Header
 		for _, name := range []string{
 			"X-Host", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Forwarded-Prefix",
-			"X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Server", "True-Client-Ip", "X-Real-Ip",
+			"X-Forwarded-Scheme", "X-Forwarded-Port", "X_forwarded_host", "X-Forwarded-Server", "True-Client-Ip", "X-Real-Ip",
 		} {
 			if v := h.Get(name); v != "" {
 				_, _ = fmt.Fprintf(w, "%s=%s ", name, v)
@@ -41,6 +41,7 @@ func TestPoisoningByUnkeyedInput(t *testing.T) {
 		{name: "X-Forwarded-Scheme", target: "/p", fields: []string{"X-Forwarded-Scheme: nothttps"}},
 		{name: "X-Forwarded-Port", target: "/p", fields: []string{"X-Forwarded-Port: 1"}},
 		{name: "X-Forwarded-Prefix", target: "/p", fields: []string{"X-Forwarded-Prefix: //evil"}},
+		{name: "X_Forwarded_Host, which CGI takes for the other", target: "/p", fields: []string{"X_Forwarded_Host: evil.example"}},
 		{name: "X-Host", target: "/p", fields: []string{"X-Host: evil"}},
 		{name: "X-Original-URL", target: "/p", fields: []string{"X-Original-URL: /admin"}},
 		{name: "X-Rewrite-URL", target: "/p", fields: []string{"X-Rewrite-URL: /admin"}},

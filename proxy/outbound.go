@@ -20,17 +20,40 @@ import (
 //
 // Fields that differ from hop to hop and client to client by design (X-Forwarded-For, Via) are added afterwards, in rewrite.
 
-// untrustedFields are dropped from what a client sends, whatever the method.
-var untrustedFields = [...]string{
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
-	"X-Forwarded-Server", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Path", "X-Forwarded-Uri", "X-Forwarded",
-	"X-Host", "X-Original-Host", "X-Original-Url", "X-Rewrite-Url", "X-Url-Scheme", "X-Real-Ip", "X-Client-Ip", "Client-Ip",
-	"True-Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip", "Front-End-Https",
+// fieldKind says why a request field may have to be dropped.
+type fieldKind uint8
+
+const (
+	plainField     fieldKind = iota
+	untrustedField           // describes a hop before us, or another target: dropped from what an untrusted peer sends
+	overrideField            // asks to take the request for one of another method: on a GET an unkeyed input; with other methods rightly used
+)
+
+// doubtfulFields are the fields that only a trusted peer may send.
+var doubtfulFields = map[string]fieldKind{
+	"Forwarded": untrustedField, "X-Forwarded-For": untrustedField, "X-Forwarded-Host": untrustedField, "X-Forwarded-Proto": untrustedField,
+	"X-Forwarded-Port": untrustedField, "X-Forwarded-Prefix": untrustedField, "X-Forwarded-Server": untrustedField,
+	"X-Forwarded-Scheme": untrustedField, "X-Forwarded-Ssl": untrustedField, "X-Forwarded-Path": untrustedField,
+	"X-Forwarded-Uri": untrustedField, "X-Forwarded": untrustedField, "X-Host": untrustedField, "X-Original-Host": untrustedField,
+	"X-Original-Url": untrustedField, "X-Rewrite-Url": untrustedField, "X-Url-Scheme": untrustedField, "X-Real-Ip": untrustedField,
+	"X-Client-Ip": untrustedField, "Client-Ip": untrustedField, "True-Client-Ip": untrustedField,
+	"X-Cluster-Client-Ip": untrustedField, "X-Originating-Ip": untrustedField, "Front-End-Https": untrustedField,
+	"X-Http-Method-Override": overrideField, "X-Http-Method": overrideField, "X-Method-Override": overrideField,
 }
 
-// overrideFields ask the upstream to take a request for another one. On a GET they would be an unkeyed input; with other
-// methods applications use them rightly.
-var overrideFields = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+// kindOf looks a canonical field name up. A name with "_" is judged as the one with "-", because to what is written for CGI both are
+// the same variable. Most names are told by their first letter.
+func kindOf(name string) fieldKind {
+	switch name[0] {
+	case 'X', 'F', 'T', 'C':
+	default:
+		return plainField
+	}
+	if strings.IndexByte(name, '_') >= 0 {
+		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	}
+	return doubtfulFields[name]
+}
 
 // reroutingFields, written by a trusted peer, may change what is answered without showing in the key.
 var reroutingFields = [...]string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Host", "X-Forwarded-Prefix", "X-Forwarded-Path", "X-Forwarded-Uri"}
@@ -70,24 +93,17 @@ func (j *journey) target() {
 }
 
 func (j *journey) needsCleaning(h http.Header) bool {
-	if !j.trusted {
-		for _, name := range untrustedFields {
-			if _, ok := h[name]; ok {
-				return true
-			}
-		}
-		if policy.SafeMethod(j.r.Method) {
-			for _, name := range overrideFields {
-				if _, ok := h[name]; ok {
-					return true
-				}
-			}
+	for name := range h {
+		if name == "Connection" && namesFields(h[name]) || j.drops(name) {
+			return true
 		}
 	}
-	if _, ok := h["Cookie"]; ok && j.matched.StripCookies {
-		return true
-	}
-	for _, v := range h["Connection"] {
+	return false
+}
+
+// namesFields reports whether Connection may name fields of the request.
+func namesFields(connection []string) bool {
+	for _, v := range connection {
 		if v != "keep-alive" && v != "close" {
 			return true
 		}
@@ -95,20 +111,24 @@ func (j *journey) needsCleaning(h http.Header) bool {
 	return false
 }
 
+// drops reports whether the field with this canonical name is not forwarded.
+func (j *journey) drops(name string) bool {
+	switch kindOf(name) {
+	case untrustedField:
+		return !j.trusted
+	case overrideField:
+		return !j.trusted && policy.SafeMethod(j.r.Method)
+	default:
+		return name == "Cookie" && j.matched.StripCookies
+	}
+}
+
 // clean drops from h what must not be forwarded, but for hop-by-hop fields.
 func (j *journey) clean(h http.Header) {
-	if !j.trusted {
-		for _, name := range untrustedFields {
+	for name := range h {
+		if j.drops(name) {
 			delete(h, name)
 		}
-		if policy.SafeMethod(j.r.Method) {
-			for _, name := range overrideFields {
-				delete(h, name)
-			}
-		}
-	}
-	if j.matched.StripCookies {
-		delete(h, "Cookie")
 	}
 }
 
@@ -123,22 +143,31 @@ func (j *journey) refuseWhatCannotBeStored() {
 	case policy.SafeMethod(r.Method) && (r.ContentLength != 0 || len(r.TransferEncoding) > 0):
 		j.refuse(policy.RequestBody)
 	}
-	if !j.trusted {
-		return
+	if !policy.ValidHost(r.Host) {
+		j.refuse(policy.AmbiguousHost)
 	}
-	for _, name := range reroutingFields {
-		if _, ok := r.Header[name]; ok {
-			j.refuse(policy.AmbiguousPath)
-		}
-	}
-	if host := r.Header.Get("X-Forwarded-Host"); host != "" && !strings.EqualFold(host, r.Host) {
+	if j.trusted && j.rerouted() {
 		j.refuse(policy.AmbiguousPath)
 	}
-	for _, name := range overrideFields {
-		if _, ok := r.Header[name]; ok && policy.SafeMethod(r.Method) {
-			j.refuse(policy.AmbiguousPath)
+}
+
+// rerouted reports whether a trusted peer asks for something that the key does not show.
+func (j *journey) rerouted() bool {
+	h := j.r.Header
+	for _, name := range reroutingFields {
+		if _, ok := h[name]; ok {
+			return true
 		}
 	}
+	if host := h.Get("X-Forwarded-Host"); host != "" && !strings.EqualFold(host, j.r.Host) {
+		return true
+	}
+	for name := range h {
+		if kindOf(name) == overrideField && policy.SafeMethod(j.r.Method) {
+			return true
+		}
+	}
+	return false
 }
 
 // isUpgrade reports whether Connection lists the token upgrade (RFC 9110 section 7.8).

@@ -57,7 +57,11 @@ func (j *journey) serveNotModified(e *store.Entry) {
 // describe adds what the cache has to say to a response made from e: Age (RFC 9111 section 5.1) and Cache-Status (RFC 9211).
 // slots are at least two strings of a shared array.
 func (j *journey) describe(h http.Header, e *store.Entry, slots []string) {
-	age := e.Freshness().Age(j.h.opt.Now())
+	now := j.start
+	if j.out != nil {
+		now = j.h.opt.Now() // a fetch has taken its time
+	}
+	age := e.Freshness().Age(now)
 	var buf [160]byte
 	text := strconv.AppendInt(buf[:0], int64(age/time.Second), 10)
 	ageEnd := len(text)
