@@ -18,8 +18,10 @@ func ValidHost(host string) bool {
 	if !ok || name == "" || len(host) > maxHost {
 		return false
 	}
-	if n, err := strconv.Atoi(port); port != "" && (err != nil || n > 65535) {
-		return false
+	if port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n > 65535 {
+			return false
+		}
 	}
 	bracketed := name[0] == '['
 	for i := 0; i < len(name); i++ {

@@ -66,16 +66,17 @@ func (j *journey) takeStored(a answer) error {
 	return errStored
 }
 
-// told records the outcome of a response that is streamed.
+// told records the outcome of a response that is streamed. That the store could not be asked explains more than what became of
+// the response, and stays.
 func (j *journey) told(a answer) {
+	detail := a.reason
 	if a.plan != nil {
 		j.outcome.Stored = true
 		j.outcome.HasTTL, j.outcome.TTL = true, a.plan.fresh.TTL(j.h.opt.Now())
-		j.outcome.Detail = policy.None
-		return
+		detail = policy.None
 	}
-	if a.reason != policy.None && j.outcome.Fwd != policy.FwdMethod {
-		j.outcome.Detail = a.reason
+	if j.outcome.Detail != policy.StoreUnavailable && j.outcome.Fwd != policy.FwdMethod {
+		j.outcome.Detail = detail
 	}
 }
 

@@ -160,7 +160,7 @@ func TestAllocationsOfAHit(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://example.com/page", nil)
 	w := &nobody{make(http.Header)}
 	h.ServeHTTP(w, r)
-	h.work.Wait()
+	h.fills.under.Wait()
 	if n := testing.AllocsPerRun(1000, func() { clear(w.h); h.ServeHTTP(w, r) }); n > 5 {
 		t.Errorf("%v allocations for a hit, want 5 at the most", n)
 	}

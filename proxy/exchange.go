@@ -21,8 +21,8 @@ type exchange struct {
 	rq     policy.Request
 	scheme string
 	host   string
-	path   string // as forwarded
-	query  string // as received
+	target *url.URL // as received
+	path   string   // as forwarded
 	key    policy.Key
 	stamp  store.Stamp
 
@@ -36,7 +36,7 @@ type exchange struct {
 func (j *journey) exchange() *exchange {
 	return &exchange{
 		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.r.Host,
-		path: j.rawPath, query: j.r.URL.RawQuery, key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
+		target: j.r.URL, path: j.rawPath, key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
 	}
 }
 
@@ -205,11 +205,13 @@ func (x *exchange) applyHead(res *http.Response, sent, got time.Time) {
 // origin, what Location and Content-Location name. The stamp is renewed: what this very response says may be stored.
 func (x *exchange) invalidate(res *http.Response) {
 	s := x.h.opt.Store
-	target := &url.URL{Scheme: x.scheme, Host: x.host, Path: x.in.Path}
-	key := x.h.getKey(x.scheme, x.host, x.path, x.query, x.in)
+	key := x.h.getKey(x.scheme, x.host, x.path, x.target.RawQuery, x.in)
 	s.Forget(key.URL)
-	for _, u := range policy.InvalidatedTargets(target, res.Header) {
-		in := policy.MatchInput{Path: u.Path, RawQuery: u.RawQuery, Header: x.in.Header}
+	target := *x.target
+	target.Scheme, target.Host = x.scheme, x.host
+	for _, u := range policy.InvalidatedTargets(&target, res.Header) {
+		path, _ := policy.CleanPath(u)
+		in := policy.MatchInput{Path: path, RawQuery: u.RawQuery, Header: x.in.Header}
 		s.Forget(x.h.getKey(u.Scheme, u.Host, u.EscapedPath(), u.RawQuery, in).URL)
 	}
 	x.key = key

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"sync"
@@ -40,7 +39,7 @@ func (j *journey) fetch() {
 		ModifyResponse: j.modifyResponse,
 		ErrorHandler:   j.fail,
 		BufferPool:     copyBuffers,
-		ErrorLog:       slog.NewLogLogger(j.h.opt.Log.Handler(), slog.LevelDebug),
+		ErrorLog:       j.h.errorLog,
 	}
 	rp.ServeHTTP(j.out, r)
 }

@@ -36,6 +36,7 @@ type fill struct {
 	interims []interim
 	waiters  int  // journeys attached
 	dead     bool // cannot be joined any more
+	begun    bool // the request is being sent
 	decided  bool // answer is valid
 	answer   answer
 	taken    bool // the leader has the answer's body
@@ -49,7 +50,7 @@ type fill struct {
 	done     bool
 	err      error // how the body ended; nil = well
 	trailer  http.Header
-	readers  map[*reader]struct{}
+	readers  []*reader
 	moved    chan struct{} // closed when a reader of a windowed body has come, moved or left
 }
 
@@ -65,7 +66,7 @@ var errLeft = errors.New("proxy: every client that waited for the response has l
 func newFill(t *fills, j *journey, key string) *fill {
 	return &fill{
 		t: t, key: key, id: strconv.FormatUint(t.ids.Add(1), 36), x: j.exchange(), leader: j, waiters: 1,
-		cancel: func() {}, ready: make(chan struct{}), readers: make(map[*reader]struct{}),
+		cancel: func() {}, ready: make(chan struct{}),
 	}
 }
 
@@ -116,6 +117,13 @@ func (f *fill) closeOrphan() {
 		_ = f.answer.res.Body.Close()
 		f.cancel()
 	}
+}
+
+// end cancels the fetch.
+func (f *fill) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cancel()
 }
 
 // free gives the buffer's memory back. Called with the lock held, when the body has ended and nobody reads it any more.
@@ -171,7 +179,7 @@ func (j *journey) notShared(out *http.Request, a answer) (*http.Response, error)
 // await waits for the head. The first to come sends the request, in the goroutine that singleflight gives it; interim responses
 // are passed on by each waiter in its own goroutine.
 func (f *fill) await(j *journey, ctx context.Context) (answer, error) {
-	flight := f.t.flight.DoChan(f.id, f.fetch)
+	flight := f.t.flight.DoChan(f.id, f.fetch) // its result is not needed: the head is announced by a change
 	seen := 0
 	for {
 		f.mu.Lock()
@@ -187,7 +195,7 @@ func (f *fill) await(j *journey, ctx context.Context) (answer, error) {
 		}
 		select {
 		case <-flight:
-			flight = nil
+			flight = nil // a late caller's flight ends at once
 		case <-wake:
 		case <-ctx.Done():
 			return answer{}, context.Cause(ctx)
@@ -220,7 +228,7 @@ func (n interim) passOn(ctx context.Context) {
 
 // prepare makes the shared request out of the leader's: detached from its client, with our question instead of its own.
 func (f *fill) prepare(out *http.Request) {
-	ctx, cancel := context.WithCancel(f.t.h.background())
+	ctx, cancel := context.WithCancel(context.Background())
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
 			f.mu.Lock()
@@ -233,7 +241,7 @@ func (f *fill) prepare(out *http.Request) {
 	f.mu.Lock()
 	f.cancel = cancel
 	f.mu.Unlock()
-	f.out = out.Clone(ctx)
+	f.out = out.WithContext(ctx) // the leader has no further use for its fields
 	policy.ClearConditionals(f.out.Header)
 	f.x.ask(f.out.Header)
 	f.x.askForRest(f.out.Header)
@@ -265,14 +273,20 @@ func (x *exchange) askForRest(h http.Header) {
 // isStrong reports whether tag is a strong validator (RFC 9110 section 8.8.3).
 func isStrong(tag string) bool { return len(tag) >= 2 && tag[0] == '"' }
 
-// fetch sends the request and publishes what was decided at the head. It never panics: under DoChan that would end the process.
+// fetch sends the request, publishes what was decided at the head, and goes on to read a shared body: nobody waits for it to
+// return. It never panics: under DoChan that would end the process.
 func (f *fill) fetch() (any, error) {
 	<-f.ready
 	f.mu.Lock()
-	decided := f.decided
+	late := f.begun // whose flight begins after the first one's end
+	f.begun = true
 	f.mu.Unlock()
-	if !decided { // else a late caller, whose flight begins after the first one's end
-		f.decide(f.exchange())
+	if late {
+		return nil, nil
+	}
+	defer f.t.under.Done()
+	if a := f.exchange(); f.decide(a) {
+		f.pump()
 	}
 	return nil, nil
 }
@@ -287,8 +301,8 @@ func (f *fill) exchange() (a answer) {
 	return f.x.do(f.out)
 }
 
-// decide publishes the answer and, where the response is shared, starts reading its body.
-func (f *fill) decide(a answer) {
+// decide publishes the answer. It reports whether the response is shared, so that its body must be read.
+func (f *fill) decide(a answer) (shared bool) {
 	h := f.t.h
 	if a.shared && !f.allot(a) {
 		h.refused(policy.StoreFull)
@@ -299,10 +313,7 @@ func (f *fill) decide(a answer) {
 	}
 	f.mu.Lock()
 	f.answer, f.decided = a, true
-	if a.shared {
-		h.work.Add(1)
-		go f.pump()
-	} else {
+	if !a.shared {
 		f.dead = true
 		f.closeOrphan()
 	}
@@ -314,6 +325,7 @@ func (f *fill) decide(a answer) {
 	if a.res == nil {
 		f.cancel()
 	}
+	return a.shared
 }
 
 // take gives the leader the body of a response that is not shared. It reports false when that is not to be had.

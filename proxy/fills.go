@@ -1,9 +1,9 @@
 package proxy
 
 import (
-	"context"
 	"hash/maphash"
-	"strings"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +35,8 @@ type fills struct {
 	mu    sync.Mutex
 	byKey map[string]*fill
 
-	memory atomic.Int64 // bytes reserved by bodies
+	under  sync.WaitGroup // fills that are being fetched
+	memory atomic.Int64   // bytes reserved by bodies
 	ids    atomic.Uint64
 }
 
@@ -56,6 +57,7 @@ func (t *fills) join(j *journey, key string) (f *fill, leads bool, e *store.Entr
 	}
 	f = newFill(t, j, key)
 	t.byKey[key] = f
+	t.under.Add(1)
 	return f, true, nil
 }
 
@@ -72,6 +74,16 @@ func (t *fills) remove(f *fill) {
 	defer t.mu.Unlock()
 	if t.byKey[f.key] == f {
 		delete(t.byKey, f.key)
+	}
+}
+
+// abort ends every fill.
+func (t *fills) abort() {
+	t.mu.Lock()
+	all := slices.Collect(maps.Values(t.byKey))
+	t.mu.Unlock()
+	for _, f := range all {
+		f.end()
 	}
 }
 
@@ -102,19 +114,20 @@ func (j *journey) usable(e *store.Entry) bool {
 
 // shareKey names the class of requests whose fetches may be shared: same cache URL and extras, with or without credentials.
 func (j *journey) shareKey() string {
-	var b strings.Builder
-	b.Grow(len(j.cacheKey.URL) + len(j.cacheKey.Extras) + 4)
-	b.WriteString(j.cacheKey.URL)
-	b.WriteByte(0)
-	b.WriteString(j.cacheKey.Extras)
-	b.WriteByte(0)
-	if j.rq.Credentials || len(j.rq.Header["Authorization"]) > 0 {
-		b.WriteByte('a')
+	if j.shareClass != "" {
+		return j.shareClass
 	}
-	if len(j.rq.Header["Cookie"]) > 0 {
-		b.WriteByte('c')
+	class := ""
+	switch auth, cookie := j.rq.Credentials || len(j.rq.Header["Authorization"]) > 0, len(j.rq.Header["Cookie"]) > 0; {
+	case auth && cookie:
+		class = "ac"
+	case auth:
+		class = "a"
+	case cookie:
+		class = "c"
 	}
-	return b.String()
+	j.shareClass = j.cacheKey.URL + "\x00" + j.cacheKey.Extras + "\x00" + class
+	return j.shareClass
 }
 
 // fillKey is shareKey and, where it is known what Vary nominates, the selected fields.
@@ -149,6 +162,3 @@ func (n *notShareable) add(key string, lasts time.Duration) {
 
 // shareEpoch is when times of notShareable are counted from, on the monotonic clock.
 var shareEpoch = time.Now()
-
-// background is the context of upstream requests that belong to no client.
-func (h *Handler) background() context.Context { return h.stop }

@@ -60,7 +60,8 @@ type journey struct {
 	out     *recorder // the writer of a fetch, which counts; nil for a hit
 
 	// of the fetch
-	rejoined bool // a second fill was tried because Vary kept us from the first
+	shareClass string // see shareKey
+	rejoined   bool   // a second fill was tried because Vary kept us from the first
 }
 
 // begin takes the time and the mark against which later invalidations are compared.

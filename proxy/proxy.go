@@ -25,6 +25,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -114,10 +115,11 @@ type Handler struct {
 	observers observers
 	alone     notShareable
 	via       viaNames
+	errorLog  *log.Logger // of the ReverseProxy values
 
 	stop   context.Context // done when Close begins: ends upgraded connections and background work
 	cancel context.CancelFunc
-	work   sync.WaitGroup // background refreshes and the writing half of fills
+	work   sync.WaitGroup // background refreshes
 }
 
 // New builds a Handler.
@@ -132,6 +134,7 @@ func New(o Options) (*Handler, error) {
 		refreshes: make(chan struct{}, o.Collapse.MaxRefreshes),
 		observers: newObservers(o.Metrics),
 		via:       newViaNames(o.Cache.Name),
+		errorLog:  slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	h.fills = newFills(h)
 	if h.opt.Store == nil {
@@ -202,7 +205,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Handler made it; ctx bounds that. No other request may be under way.
 func (h *Handler) Close(ctx context.Context) error {
 	h.cancel()
+	h.fills.abort()
 	h.work.Wait()
+	h.fills.under.Wait()
 	if h.ownStore {
 		return h.opt.Store.Close(ctx)
 	}

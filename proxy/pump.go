@@ -32,7 +32,6 @@ func (f *fill) allot(a answer) bool {
 // pump reads the body to its end. The store holds the response before any reader is given its last byte, so that a client who
 // asks again at once finds it there.
 func (f *fill) pump() {
-	defer f.t.h.work.Done()
 	defer f.cancel()
 	res := f.answer.res
 	defer res.Body.Close()
@@ -119,7 +118,7 @@ func (f *fill) openWindow() {
 // slowest returns the reader that is furthest behind, and how far the next one is.
 func (f *fill) slowest() (last *reader, next int64) {
 	next = f.size
-	for r := range f.readers {
+	for _, r := range f.readers {
 		switch {
 		case last == nil || r.off < last.off:
 			if last != nil {

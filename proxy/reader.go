@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -101,7 +102,7 @@ var errLeftBehind = errors.New("proxy: the client read too slowly, and the rest 
 func (r *reader) attach() {
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
-	r.f.readers[r] = struct{}{}
+	r.f.readers = append(r.f.readers, r)
 	r.f.progress()
 }
 
@@ -203,7 +204,9 @@ func (r *reader) leave() {
 	r.gone = true
 	f := r.f
 	f.mu.Lock()
-	delete(f.readers, r)
+	if i := slices.Index(f.readers, r); i >= 0 {
+		f.readers = slices.Delete(f.readers, i, i+1)
+	}
 	f.mu.Unlock()
 	f.leave(r.j)
 }

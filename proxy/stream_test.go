@@ -162,7 +162,7 @@ func TestTrailersOfAStoredResponse(t *testing.T) {
 	if res.Trailer.Get("X-Sum") != "42" {
 		t.Errorf("trailers %v", res.Trailer)
 	}
-	r.h.work.Wait()
+	r.h.fills.under.Wait()
 	r.get("/").is(t, 200, "body").status(t, "cacheproxy; hit; ttl=60")
 }
 
