@@ -27,13 +27,13 @@ which counts how often it was asked. Its index page explains them. To have both 
   cacheproxy serve --upstream http://127.0.0.1:3000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signals, forget := notifySignals()
+			defer forget()
 			origin, err := startDemo(address)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "the demo origin listens on http://%s\n", origin.address)
-			signals, forget := notifySignals()
-			defer forget()
 			select {
 			case <-signals:
 			case err := <-origin.ended:

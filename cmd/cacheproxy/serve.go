@@ -39,6 +39,8 @@ it at once. Flags win over environment variables (CACHEPROXY_REDIS_URL for redis
 
 // serve runs until a signal or a failure.
 func serve(cmd *cobra.Command, demoListen string) error {
+	signals, forget := notifySignals() // first of all: whoever reads that it listens may signal it
+	defer forget()
 	var more []config.Flag
 	if demoListen != "" {
 		origin, err := startDemo(demoListen)
@@ -52,8 +54,6 @@ func serve(cmd *cobra.Command, demoListen string) error {
 	if err != nil {
 		return err
 	}
-	signals, forget := notifySignals()
-	defer forget()
 	log := newLogger(loaded.Config.Log, cmd.ErrOrStderr())
 	log.Info("starting", "binary", thisBinary().String(), "config", cmd.Flag("config").Value.String())
 	s, err := newServer(loaded, log)
