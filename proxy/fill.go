@@ -17,8 +17,12 @@ import (
 
 // fill is one fetch for many askers. It has two halves. Until the head is there, its waiters know nothing but interim responses,
 // which each of them gets. With the head the exchange has decided: a stored response or an error answers everybody; a
-// response that may be shared is read by pump into one buffer, from which everybody reads at their own pace; one that may
-// not be shared is handed to the journey that led, and the others go alone.
+// response that may not be shared is handed to the journey that led, and the others go alone; one that may be shared is read
+// into one buffer, from which everybody reads at their own pace.
+//
+// The body is pulled: whoever has read all there is reads on from upstream, one at a time, and what comes is for all. So a miss
+// that nobody else waits for is fetched and stored in the goroutine of its own request, and the fastest reader sets the
+// pace. When all have left, a goroutine of its own pulls what is worth keeping to its end.
 //
 // The upstream request belongs to no client. It goes on while somebody waits for it or while it is worth keeping.
 type fill struct {
@@ -47,6 +51,7 @@ type fill struct {
 	size     int64 // bytes of the body so far
 	held     int64 // reserved of the fills' memory
 	windowed bool  // the body is too large to keep: only a window of it is
+	pulling  bool  // somebody is reading from upstream
 	done     bool
 	err      error // how the body ended; nil = well
 	trailer  http.Header
@@ -86,28 +91,58 @@ func (f *fill) attach(j *journey) bool {
 	return true
 }
 
-// leave counts a journey out, and ends the fetch when nobody is left and it is not worth keeping.
+// leave counts a journey out; a leader may be counted out twice. When nobody is left, the fetch ends, unless it is worth keeping.
 func (f *fill) leave(j *journey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.waiters--
-	f.progress()
 	if j == f.leader {
+		if f.left {
+			return
+		}
 		f.left = true
 		f.closeOrphan()
 	} else {
 		j.h.opt.Metrics.FillWaiters(-1)
 	}
+	f.waiters--
+	f.progress()
 	if f.waiters > 0 {
 		return
 	}
-	if !f.decided || f.windowed {
+	switch {
+	case f.done:
+		if f.dead { // else finish frees it, once the store holds the response
+			f.free()
+		}
+	case !f.decided || f.windowed:
 		f.dead = true
 		f.cancel()
+	case f.answer.shared && !f.pulling:
+		f.goOnWithoutReaders()
 	}
-	if f.done && f.dead { // else finish frees it, once the store holds the response
-		f.free()
+}
+
+// goOnWithoutReaders reads the rest of a body that is worth keeping. Called with the lock held.
+func (f *fill) goOnWithoutReaders() {
+	f.t.under.Add(1)
+	go func() {
+		defer f.t.under.Done()
+		for f.claim() {
+			f.pull()
+		}
+	}()
+}
+
+// claim takes the right to pull for the goroutine that no reader has, and reports false when there is nothing left to pull or
+// readers have come who will.
+func (f *fill) claim() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done || f.pulling || f.waiters > 0 {
+		return false
 	}
+	f.pulling = true
+	return true
 }
 
 // closeOrphan ends a response that is for the leader alone when the leader has left. Called with the lock held.
@@ -140,12 +175,14 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 		j.hit(policy.None)
 		return nil, errStored
 	}
+	var a answer
+	var err error
 	if leads {
-		f.prepare(out)
-	}
-	a, err := f.await(j, out.Context())
-	if err != nil {
+		a, err = f.lead(j, out)
+	} else if a, err = f.await(out.Context()); err != nil {
 		f.leave(j)
+	}
+	if err != nil {
 		return nil, err
 	}
 	switch {
@@ -176,9 +213,24 @@ func (j *journey) notShared(out *http.Request, a answer) (*http.Response, error)
 	return j.goAlone(out)
 }
 
-// await waits for the head. The first to come sends the request, in the goroutine that singleflight gives it; interim responses
-// are passed on by each waiter in its own goroutine.
-func (f *fill) await(j *journey, ctx context.Context) (answer, error) {
+// lead sends the request in this very goroutine and returns with the head. The client may leave meanwhile; then the journey is
+// counted out at once, which ends the request if nobody else waits.
+func (f *fill) lead(j *journey, out *http.Request) (answer, error) {
+	ctx := out.Context()
+	f.prepare(out)
+	stop := context.AfterFunc(ctx, func() { f.leave(j) })
+	_, _, _ = f.t.flight.Do(f.id, f.fetch)
+	if !stop() {
+		return answer{}, context.Cause(ctx)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.answer, nil
+}
+
+// await waits for the head, and passes on interim responses. Should it come before the leader has begun, singleflight lets it
+// send the leader's request itself.
+func (f *fill) await(ctx context.Context) (answer, error) {
 	flight := f.t.flight.DoChan(f.id, f.fetch) // its result is not needed: the head is announced by a change
 	seen := 0
 	for {
@@ -231,10 +283,12 @@ func (f *fill) prepare(out *http.Request) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+			n := interim{status, http.Header(header).Clone()}
 			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.interims = append(f.interims, interim{status, http.Header(header).Clone()})
+			f.interims = append(f.interims, n)
 			f.changed()
+			f.mu.Unlock()
+			n.passOn(out.Context()) // the leader is sending the request and cannot look
 			return nil
 		},
 	})
@@ -273,8 +327,7 @@ func (x *exchange) askForRest(h http.Header) {
 // isStrong reports whether tag is a strong validator (RFC 9110 section 8.8.3).
 func isStrong(tag string) bool { return len(tag) >= 2 && tag[0] == '"' }
 
-// fetch sends the request, publishes what was decided at the head, and goes on to read a shared body: nobody waits for it to
-// return. It never panics: under DoChan that would end the process.
+// fetch sends the request and publishes what was decided at the head. It never panics: under DoChan that would end the process.
 func (f *fill) fetch() (any, error) {
 	<-f.ready
 	f.mu.Lock()
@@ -285,9 +338,7 @@ func (f *fill) fetch() (any, error) {
 		return nil, nil
 	}
 	defer f.t.under.Done()
-	if a := f.exchange(); f.decide(a) {
-		f.pump()
-	}
+	f.decide(f.exchange())
 	return nil, nil
 }
 
@@ -301,8 +352,8 @@ func (f *fill) exchange() (a answer) {
 	return f.x.do(f.out)
 }
 
-// decide publishes the answer. It reports whether the response is shared, so that its body must be read.
-func (f *fill) decide(a answer) (shared bool) {
+// decide publishes the answer.
+func (f *fill) decide(a answer) {
 	h := f.t.h
 	if a.shared && !f.allot(a) {
 		h.refused(policy.StoreFull)
@@ -316,6 +367,8 @@ func (f *fill) decide(a answer) (shared bool) {
 	if !a.shared {
 		f.dead = true
 		f.closeOrphan()
+	} else if f.waiters == 0 {
+		f.goOnWithoutReaders()
 	}
 	f.changed()
 	f.mu.Unlock()
@@ -325,7 +378,6 @@ func (f *fill) decide(a answer) (shared bool) {
 	if a.res == nil {
 		f.cancel()
 	}
-	return a.shared
 }
 
 // take gives the leader the body of a response that is not shared. It reports false when that is not to be had.

@@ -301,12 +301,12 @@ func TestFillOutlivesItsLeader(t *testing.T) {
 		others := s.askMany(3, "/")
 		synctest.Wait()
 		leader.left()
-		<-leader.done
+		synctest.Wait()
 		body := c.answer(200, "Cache-Control: max-age=60")
 		_, _ = io.WriteString(body, "a")
 		synctest.Wait()
 		others[0].left()
-		<-others[0].done
+		synctest.Wait()
 		_, _ = io.WriteString(body, "b")
 		_ = body.Close()
 		wantAll(t, others[1:], 200, "ab")
@@ -321,7 +321,7 @@ func TestFillIsKeptWhenAllLeaveDuringTheBody(t *testing.T) {
 		_, _ = io.WriteString(body, "a")
 		synctest.Wait()
 		a.left()
-		<-a.done
+		synctest.Wait()
 		_, _ = io.WriteString(body, "b")
 		_ = body.Close()
 		synctest.Wait()
@@ -337,9 +337,11 @@ func TestFillEndsWhenAllLeaveBeforeTheHead(t *testing.T) {
 		c := <-s.calls
 		for _, a := range all {
 			a.left()
-			<-a.done
 		}
 		<-c.Context().Done()
+		for _, a := range all {
+			<-a.done
+		}
 		synctest.Wait()
 		next := s.ask("/")
 		(<-s.calls).whole(200, "x", "Cache-Control: max-age=60")
@@ -355,7 +357,7 @@ func TestUnsharedResponseOfALeaderWhoLeft(t *testing.T) {
 		other := s.ask("/")
 		synctest.Wait()
 		leader.left()
-		<-leader.done
+		synctest.Wait()
 		body := c.answer(200, "Cache-Control: private")
 		alone := <-s.calls
 		if _, err := io.WriteString(body, "not for anybody here"); !errors.Is(err, io.ErrClosedPipe) {

@@ -116,13 +116,17 @@ func (r *reader) Read(p []byte) (int, error) {
 			}
 			break
 		}
-		if wait == nil {
-			r.wrote = r.wrote || n > 0
+		if n > 0 || err != nil {
+			r.wrote = true
 			return n, err
 		}
 		if r.wrote {
 			flush(r.j.w)
 			r.wrote = false
+		}
+		if wait == nil {
+			r.f.pull()
+			continue
 		}
 		select {
 		case <-wait:
@@ -133,7 +137,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return r.alone.Read(p)
 }
 
-// next copies what the fill has, or says how it ended, or returns the channel to wait on.
+// next copies what the fill has, or says how it ended. Where there is nothing yet, it returns the channel to wait on, or none: then
+// this reader is the one to pull.
 func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 	f := r.f
 	f.mu.Lock()
@@ -153,10 +158,13 @@ func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 		f.progress()
 		return n, nil, nil
 	}
-	if !f.done {
+	switch {
+	case !f.done && f.pulling:
 		return 0, nil, f.changes()
-	}
-	if f.err != nil {
+	case !f.done:
+		f.pulling = true
+		return 0, nil, nil
+	case f.err != nil:
 		return 0, f.err, nil
 	}
 	for k, v := range f.trailer {

@@ -8,7 +8,7 @@ import (
 	"cacheproxy/policy"
 )
 
-// The writing half of a fill. As long as the body may be stored it is kept whole, so that anybody can still join and nobody's
+// How the buffer of a fill is filled. As long as the body may be stored it is kept whole, so that anybody can still join and nobody's
 // pace matters to anybody else. A body that turns out too large to be stored goes on as a window: what the slowest reader
 // has read is dropped, and a full window waits for the slowest reader - for a bounded time where there are several, since
 // one client that reads slowly must not set the pace of the others.
@@ -29,28 +29,26 @@ func (f *fill) allot(a answer) bool {
 	return true
 }
 
-// pump reads the body to its end. The store holds the response before any reader is given its last byte, so that a client who
-// asks again at once finds it there.
-func (f *fill) pump() {
-	defer f.cancel()
+// pull reads once from upstream. The store holds the response before any reader is given its last byte, so that a client who asks
+// again at once finds it there. Only the one that has set pulling calls it; pulling is off again afterwards.
+func (f *fill) pull() {
 	res := f.answer.res
-	defer res.Body.Close()
-	for {
-		p, ok := f.room()
-		if !ok {
-			f.finish(0, errLeft)
-			return
-		}
-		n, err := res.Body.Read(p)
-		if err == nil && f.size+int64(n) == res.ContentLength {
-			err = atEnd(res.Body)
-		}
-		if err != nil {
-			f.finish(n, err)
-			return
-		}
-		f.wrote(n)
+	p, ok := f.room()
+	if !ok {
+		f.finish(0, errLeft)
+		return
 	}
+	n, err := res.Body.Read(p)
+	if err == nil && f.size+int64(n) == res.ContentLength {
+		err = atEnd(res.Body)
+	}
+	if err != nil {
+		f.finish(n, err)
+		return
+	}
+	f.mu.Lock()
+	f.extend(n)
+	f.mu.Unlock()
 }
 
 // atEnd reads the end of a body whose length has been reached: io.EOF if it is one.
@@ -112,7 +110,11 @@ func (f *fill) openWindow() {
 		f.held = window
 		f.buf = append(make([]byte, 0, window), f.buf...)
 	}
-	go f.t.remove(f) // takes the table's lock, which comes before ours
+	f.t.under.Add(1)
+	go func() { // the table's lock comes before ours
+		defer f.t.under.Done()
+		f.t.remove(f)
+	}()
 }
 
 // slowest returns the reader that is furthest behind, and how far the next one is.
@@ -160,8 +162,7 @@ func (f *fill) progress() {
 	}
 }
 
-// awaitReaders waits, without the lock, until a reader has moved. With several readers it waits only so long, and then goes on
-// without the slowest.
+// awaitReaders waits, without the lock, until another reader has moved. It waits only so long, and then goes on without the slowest.
 func (f *fill) awaitReaders() {
 	f.moved = make(chan struct{})
 	moved, several := f.moved, f.waiters > 1
@@ -189,15 +190,9 @@ func (f *fill) awaitReaders() {
 	}
 }
 
-// wrote takes n bytes that were read into the room.
-func (f *fill) wrote(n int) {
-	f.mu.Lock()
-	f.extend(n)
-	f.mu.Unlock()
-}
-
-// extend gives the readers n bytes more. Called with the lock held.
+// extend gives the readers n bytes more, and the right to pull to whoever comes first. Called with the lock held.
 func (f *fill) extend(n int) {
+	f.pulling = false
 	f.buf = f.buf[:len(f.buf)+n]
 	f.size += int64(n)
 	f.changed()
@@ -220,6 +215,8 @@ func (f *fill) finish(n int, err error) {
 	f.trailer = res.Trailer
 	f.extend(n)
 	f.mu.Unlock()
+	_ = res.Body.Close()
+	f.cancel()
 	f.t.remove(f)
 
 	f.mu.Lock()
@@ -230,7 +227,7 @@ func (f *fill) finish(n int, err error) {
 	}
 }
 
-// settle stores a body that has ended well, or counts why it is not kept. Only pump writes the buffer, so it reads it unlocked.
+// settle stores a body that has ended well, or counts why it is not kept. Only who pulls writes the buffer, so it reads it unlocked.
 func (f *fill) settle(body []byte, err error) {
 	switch {
 	case err != nil:
