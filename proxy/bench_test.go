@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -101,5 +103,42 @@ func TestAllocationsOfAHit(t *testing.T) {
 	}
 	if got := w.h.Get("Cache-Status"); !strings.HasPrefix(got, "cacheproxy; hit; ttl=") {
 		t.Errorf("it is no hit: %s", got)
+	}
+}
+
+// canned answers at once, without a network.
+type canned struct{}
+
+func (canned) RoundTrip(r *http.Request) (*http.Response, error) {
+	h := make(http.Header, 8)
+	sameFields(h)
+	return &http.Response{
+		StatusCode: 200, Header: h, Body: io.NopCloser(bytes.NewReader(payload)), ContentLength: int64(len(payload)), Request: r,
+		ProtoMajor: 1, ProtoMinor: 1,
+	}, nil
+}
+
+func BenchmarkMissAlone(b *testing.B) {
+	h := newBenchHandler(b, canned{})
+	w := &nobody{make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		r := httptest.NewRequest("GET", different(serial.Add(1)), nil)
+		h.ServeHTTP(w, r)
+	}
+}
+
+func BenchmarkBareMissAlone(b *testing.B) {
+	rp := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Host = "x"; r.SetXForwarded() },
+		Transport: canned{}, BufferPool: copyBuffers,
+	}
+	w := &nobody{make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		r := httptest.NewRequest("GET", different(serial.Add(1)), nil)
+		rp.ServeHTTP(w, r)
 	}
 }

@@ -14,9 +14,6 @@ import (
 // calls our ErrorHandler, which serves it.
 var errStored = errors.New("proxy: answered from the store")
 
-// errOnlyIfCached ends a request that asked not to be forwarded.
-var errOnlyIfCached = errors.New("proxy: only-if-cached")
-
 // fetch forwards the request through a ReverseProxy value of its own, whose hooks are the journey's methods: ReverseProxy
 // knows hop-by-hop fields, upgrades, trailers and interim responses; we are its Transport.
 func (j *journey) fetch() {

@@ -29,7 +29,7 @@ type fill struct {
 	t      *fills
 	key    string
 	id     string // names this very fill for singleflight
-	x      *exchange
+	x      exchange
 	out    *http.Request
 	cancel context.CancelFunc
 	leader *journey
@@ -48,12 +48,14 @@ type fill struct {
 
 	buf      []byte // of the body, from offset base on
 	base     int64
-	size     int64 // bytes of the body so far
-	held     int64 // reserved of the fills' memory
-	windowed bool  // the body is too large to keep: only a window of it is
-	pulling  bool  // somebody is reading from upstream
+	pooled   *[smallBuffer]byte // buf's first memory, lent by smallBuffers
+	size     int64              // bytes of the body so far
+	held     int64              // reserved of the fills' memory
+	windowed bool               // the body is too large to keep: only a window of it is
+	pulling  bool               // somebody is reading from upstream
 	done     bool
-	err      error // how the body ended; nil = well
+	err      error       // how the body ended; nil = well
+	announce http.Header // the trailers that the head announces
 	trailer  http.Header
 	readers  []*reader
 	moved    chan struct{} // closed when a reader of a windowed body has come, moved or left
@@ -70,7 +72,7 @@ var errLeft = errors.New("proxy: every client that waited for the response has l
 
 func newFill(t *fills, j *journey, key string) *fill {
 	return &fill{
-		t: t, key: key, id: strconv.FormatUint(t.ids.Add(1), 36), x: j.exchange(), leader: j, waiters: 1,
+		t: t, key: key, id: strconv.FormatUint(t.ids.Add(1), 36), x: *j.exchange(), leader: j, waiters: 1,
 		cancel: func() {}, ready: make(chan struct{}),
 	}
 }
@@ -161,12 +163,6 @@ func (f *fill) end() {
 	f.cancel()
 }
 
-// free gives the buffer's memory back. Called with the lock held, when the body has ended and nobody reads it any more.
-func (f *fill) free() {
-	f.t.release(f.held)
-	f.held, f.buf = 0, nil
-}
-
 // throughFill joins or leads the fill of this request and returns its part of the response.
 func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 	f, leads, e := j.h.fills.join(j, j.fillKey())
@@ -192,8 +188,8 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 		return j.take(a)
 	case a.shared && (leads || a.plan.selects(j.rq.Header)):
 		j.outcome.Collapsed = !leads
-		return j.readFrom(f, a), nil
-	case leads && f.take():
+		return j.readFrom(f, a, leads), nil
+	case leads && f.take(out.Context()):
 		f.leave(j)
 		return j.take(a)
 	}
@@ -364,6 +360,9 @@ func (f *fill) decide(a answer) {
 	}
 	f.mu.Lock()
 	f.answer, f.decided = a, true
+	if a.shared {
+		f.announce = trailerKeys(a.res.Trailer)
+	}
 	if !a.shared {
 		f.dead = true
 		f.closeOrphan()
@@ -380,14 +379,16 @@ func (f *fill) decide(a answer) {
 	}
 }
 
-// take gives the leader the body of a response that is not shared. It reports false when that is not to be had.
-func (f *fill) take() bool {
+// take gives the leader the body of a response that is not shared, and makes the request end with the leader's client. It reports
+// false when the body is not to be had.
+func (f *fill) take(client context.Context) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.taken || f.answer.res == nil {
 		return false
 	}
 	f.taken = true
-	f.answer.res.Body = &owned{f.answer.res.Body, f.cancel}
+	stop := context.AfterFunc(client, f.cancel)
+	f.answer.res.Body = &owned{f.answer.res.Body, func() { stop(); f.cancel() }}
 	return true
 }

@@ -36,14 +36,13 @@ type journey struct {
 	limitHeader   http.Header // fields that the limiter wants on the response
 
 	// outbound and key
-	rq        policy.Request // as it would be forwarded
-	rawPath   string         // the path's bytes as they will be forwarded
-	opaque    bool           // rawPath must travel in URL.Opaque, because net/url would write it differently
-	query     string
-	cacheKey  policy.Key
-	unstored  policy.Reason // why nothing of this exchange may be stored or looked up; None = it may
-	changed   bool          // rq.Header is a changed copy of r.Header
-	preserved bool          // an unshareable, unstored request: the client's own conditionals go upstream as they are
+	rq       policy.Request // as it would be forwarded
+	rawPath  string         // the path's bytes as they will be forwarded
+	opaque   bool           // rawPath must travel in URL.Opaque, because net/url would write it differently
+	query    string
+	cacheKey policy.Key
+	unstored policy.Reason // why nothing of this exchange may be stored or looked up; None = it may
+	changed  bool          // rq.Header is a changed copy of r.Header
 
 	// lookup and evaluate
 	stored   *store.Entry

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"cacheproxy/policy"
@@ -220,59 +219,50 @@ func (j *journey) addHopFields(out http.Header) {
 	if j.peer.IsValid() {
 		peer = j.peer.String()
 	}
-	extend(out, "X-Forwarded-For", before["X-Forwarded-For"], peer)
-	keep(out, "X-Forwarded-Host", before["X-Forwarded-Host"], j.r.Host)
-	keep(out, "X-Forwarded-Proto", before["X-Forwarded-Proto"], j.scheme)
-	extend(out, "Forwarded", before["Forwarded"], j.forwarded())
-	extend(out, "Via", out["Via"], j.h.via.of(j.r.ProtoMajor, j.r.ProtoMinor))
+	values := [...]string{
+		extend(before["X-Forwarded-For"], peer), first(before["X-Forwarded-Host"], j.r.Host), first(before["X-Forwarded-Proto"], j.scheme),
+		extend(before["Forwarded"], j.forwarded(peer)), extend(out["Via"], j.h.via.of(j.r.ProtoMajor, j.r.ProtoMinor)),
+	}
+	lines := values[:] // one allocation for all five
+	for i, name := range [...]string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via"} {
+		if lines[i] != "" {
+			out[name] = lines[i : i+1 : i+1]
+		}
+	}
 }
 
 // extend appends value to the list that before holds, as one line.
-func extend(h http.Header, name string, before []string, value string) {
-	if value == "" {
-		if len(before) > 0 {
-			h[name] = before
-		}
-		return
-	}
-	if len(before) > 0 {
-		value = strings.Join(before, ", ") + ", " + value
-	}
-	h[name] = []string{value}
-}
-
-// keep sets name to what before holds, or else to value.
-func keep(h http.Header, name string, before []string, value string) {
-	if len(before) > 0 {
-		h[name] = before
-		return
-	}
-	h[name] = []string{value}
-}
-
-// forwarded is this hop's element of Forwarded (RFC 7239 section 4).
-func (j *journey) forwarded() string {
-	var b strings.Builder
-	b.WriteString("for=")
-	b.WriteString(forwardedNode(j.peer))
-	if host := j.r.Host; host != "" && !strings.ContainsAny(host, `"\`) {
-		b.WriteString(`;host="`)
-		b.WriteString(host)
-		b.WriteByte('"')
-	}
-	b.WriteString(";proto=")
-	b.WriteString(j.scheme)
-	return b.String()
-}
-
-// forwardedNode is RFC 7239 section 6's node: an IPv6 address in brackets and quotes, "unknown" for none.
-func forwardedNode(a netip.Addr) string {
+func extend(before []string, value string) string {
 	switch {
-	case !a.IsValid():
-		return "unknown"
-	case a.Is6():
-		return `"[` + a.WithZone("").String() + `]"`
+	case len(before) == 0:
+		return value
+	case value == "":
+		return strings.Join(before, ", ")
 	default:
-		return a.String()
+		return strings.Join(before, ", ") + ", " + value
 	}
+}
+
+// first is what before holds, or else value.
+func first(before []string, value string) string {
+	if len(before) > 0 {
+		return strings.Join(before, ", ")
+	}
+	return value
+}
+
+// forwarded is this hop's element of Forwarded (RFC 7239 section 4). An IPv6 address stands in brackets and quotes (section 6).
+func (j *journey) forwarded(peer string) string {
+	node := peer
+	switch {
+	case peer == "":
+		node = "unknown"
+	case j.peer.Is6():
+		node = `"[` + j.peer.WithZone("").String() + `]"`
+	}
+	host := j.r.Host
+	if host == "" || strings.ContainsAny(host, `"\`) {
+		return "for=" + node + ";proto=" + j.scheme
+	}
+	return "for=" + node + `;host="` + host + `";proto=` + j.scheme
 }

@@ -22,8 +22,7 @@ type plan struct {
 	selection  []byte
 	tags       []string
 	sent, got  time.Time
-	limit      int64       // bytes of body at the most
-	part       policy.Part // of a partial response
+	limit      int64 // bytes of body at the most
 	partial    bool
 }
 
@@ -48,6 +47,9 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 	p.nomination = policy.ParseVary(res.Header)
 	p.selection = p.nomination.AppendSelection(nil, x.rq.Header)
 	p.header = policy.StoredHeader(rs, rule, x.h.policy)
+	if res.ContentLength >= 0 && bodyAllowed(p.status) && p.status != http.StatusPartialContent {
+		p.header["Content-Length"] = []string{strconv.FormatInt(res.ContentLength, 10)}
+	}
 	p.tags = policy.ResponseTags(rule.AppendTags(nil, &x.in, x.host, res.Header), res.Header)
 	if p.status == http.StatusPartialContent {
 		p.partial = true
@@ -92,7 +94,8 @@ func (p *plan) keep(body []byte) policy.Reason {
 		if !p.fitPart(&d) {
 			return policy.BadContentRange
 		}
-	} else if bodyAllowed(p.status) {
+	} else if d.Header["Content-Length"] == nil && bodyAllowed(p.status) {
+		d.Header = d.Header.Clone() // others may be copying it
 		d.Header["Content-Length"] = []string{strconv.Itoa(len(d.Body))}
 	}
 	e, err := store.NewEntry(d)

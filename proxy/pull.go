@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"cacheproxy/policy"
@@ -13,20 +14,41 @@ import (
 // has read is dropped, and a full window waits for the slowest reader - for a bounded time where there are several, since
 // one client that reads slowly must not set the pace of the others.
 
-const firstRead = 4 << 10 // what is set aside for a body of unknown length
+const smallBuffer = 4 << 10 // bytes; what is set aside at least
 
 // allot reserves memory for the body. It reports false where there is none, so that the response cannot be shared.
 func (f *fill) allot(a answer) bool {
-	size := int64(firstRead)
+	size := int64(smallBuffer)
 	if n := a.res.ContentLength; n >= 0 {
 		size = n + 1 // one more, so that the read that brings the end needs no larger buffer
+	}
+	if size <= smallBuffer {
+		size = smallBuffer
 	}
 	if !f.t.reserve(size) {
 		return false
 	}
 	f.held = size
+	if size == smallBuffer {
+		f.pooled, _ = smallBuffers.Get().(*[smallBuffer]byte)
+		f.buf = f.pooled[:0]
+		return true
+	}
 	f.buf = make([]byte, 0, size)
 	return true
+}
+
+// smallBuffers lends the first buffer of a fill, which is all that most bodies need.
+var smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+
+// free gives the buffer and its memory back. Called with the lock held, when the body has ended and nobody reads it any more.
+func (f *fill) free() {
+	f.t.release(f.held)
+	f.held, f.buf = 0, nil
+	if f.pooled != nil {
+		smallBuffers.Put(f.pooled)
+		f.pooled = nil
+	}
 }
 
 // pull reads once from upstream. The store holds the response before any reader is given its last byte, so that a client who asks

@@ -13,19 +13,18 @@ import (
 )
 
 // readFrom makes this journey's own response out of the fill's: fields, trailers and body are its alone, and so are the
-// preconditions and the range that its client asked for.
-func (j *journey) readFrom(f *fill, a answer) *http.Response {
+// preconditions and the range that its client asked for. The leader has the fields as they came; the others have those that
+// are stored, as if they had come a moment later.
+func (j *journey) readFrom(f *fill, a answer, leads bool) *http.Response {
 	j.told(a)
-	if j.outcome.Collapsed {
-		j.outcome.Stored = false // the leader's response is the one that is stored
-	}
 	res := new(http.Response)
 	*res = *a.res
-	res.Header = a.res.Header.Clone()
-	if age := a.plan.fresh.Age(j.h.opt.Now()); age >= time.Second || len(res.Header["Age"]) > 0 {
-		res.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	if !leads {
+		j.outcome.Stored = false // the leader's response is the one that is stored
+		res.Header = a.plan.header.Clone()
+		res.Header["Age"] = []string{strconv.FormatInt(int64(a.plan.fresh.Age(j.h.opt.Now())/time.Second), 10)}
 	}
-	res.Trailer = trailerKeys(a.res.Trailer)
+	res.Trailer = trailerKeys(f.announce)
 	if j.notModified(res) {
 		f.leave(j)
 		return res
@@ -109,7 +108,7 @@ func (r *reader) attach() {
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	for r.alone == nil {
-		n, err, wait := r.next(p)
+		n, wait, err := r.next(p)
 		if errors.Is(err, errLeftBehind) {
 			if r.leave(); !r.goOn() {
 				return 0, err
@@ -139,15 +138,15 @@ func (r *reader) Read(p []byte) (int, error) {
 
 // next copies what the fill has, or says how it ended. Where there is nothing yet, it returns the channel to wait on, or none: then
 // this reader is the one to pull.
-func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
+func (r *reader) next(p []byte) (n int, wait <-chan struct{}, err error) {
 	f := r.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r.end >= 0 && r.off >= r.end {
-		return 0, io.EOF, nil
+		return 0, nil, io.EOF
 	}
 	if r.off < f.base {
-		return 0, errLeftBehind, nil
+		return 0, nil, errLeftBehind
 	}
 	if have := f.buf[min(r.off-f.base, int64(len(f.buf))):]; len(have) > 0 {
 		if r.end >= 0 {
@@ -160,12 +159,12 @@ func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 	}
 	switch {
 	case !f.done && f.pulling:
-		return 0, nil, f.changes()
+		return 0, f.changes(), nil
 	case !f.done:
 		f.pulling = true
 		return 0, nil, nil
 	case f.err != nil:
-		return 0, f.err, nil
+		return 0, nil, f.err
 	}
 	for k, v := range f.trailer {
 		if r.res.Trailer == nil {
@@ -173,7 +172,7 @@ func (r *reader) next(p []byte) (n int, err error, wait <-chan struct{}) {
 		}
 		r.res.Trailer[k] = v
 	}
-	return 0, io.EOF, nil
+	return 0, nil, io.EOF
 }
 
 // goOn fetches the rest for this client alone, where a strong validator says that it is the rest of the same representation. It
