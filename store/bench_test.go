@@ -29,6 +29,20 @@ func BenchmarkLookupNear(b *testing.B) {
 			}
 		})
 	}
+	// With Redis behind, a miss also looks at what waits to be saved: here one entry, of another URL.
+	server := redistest.Start(b)
+	behind := newStore(b, farOptions(dial(b, server.URL(), DialOptions{Timeout: patience})))
+	server.Pause()
+	defer server.Resume()
+	behind.Save(mustEntry(b, plain))
+	for name, key := range map[string]policy.Key{"miss-waiting": {URL: "http://shop.example/absent"}, "hit-waiting": plain.Key} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				behind.LookupNear(key, red)
+			}
+		})
+	}
 }
 
 // typicalDraft has the fields of a page behind a framework.

@@ -51,7 +51,7 @@ var (
 // replies.
 const maxRedisBody = 1 << 20
 
-func newFar(o *Options, f *forgets) *far {
+func newFar(o *Options, n *near) *far {
 	r := &far{
 		client:  o.Redis,
 		keys:    newKeyspace(o.Prefix),
@@ -62,7 +62,7 @@ func newFar(o *Options, f *forgets) *far {
 	}
 	r.hints.seed = maphash.MakeSeed()
 	r.breaker = newBreaker(o.Breaker, r.probe, o.Metrics, o.Log)
-	r.saver = newSaver(r, o, f)
+	r.saver = newSaver(r, o, n)
 	return r
 }
 

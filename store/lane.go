@@ -1,15 +1,24 @@
 package store
 
-import "sync"
+import (
+	"net/http"
+	"strings"
+	"sync"
+
+	"cacheproxy/policy"
+)
 
 // A lane is a queue of tasks for one worker. It remembers which URLs have forgets in it, so that lookups do not return what
-// is about to be forgotten, and so that a forget that would do nothing is not queued.
+// is about to be forgotten, and so that a forget that would do nothing is not queued. And it shows lookups the entries
+// whose saves are in it: near memory may be too small for them, and Redis does not have them yet.
 type lane struct {
+	near    *near // selects and combines variants here as in near memory, and knows what was forgotten
 	mu      sync.Mutex
 	changed sync.Cond
 	tasks   []task
 	pending map[string]*pendingForgets
-	forgets int // tasks that are forgets, the one under way included
+	saves   map[string]*resource // entries whose saves wait or are under way, but for those forgotten or replaced since
+	forgets int                  // tasks that are forgets, the one under way included
 	closed  bool
 }
 
@@ -19,8 +28,8 @@ type pendingForgets struct {
 	last bool
 }
 
-func newLane() *lane {
-	l := &lane{pending: make(map[string]*pendingForgets)}
+func newLane(n *near) *lane {
+	l := &lane{near: n, pending: make(map[string]*pendingForgets), saves: make(map[string]*resource)}
 	l.changed.L = &l.mu
 	return l
 }
@@ -32,17 +41,64 @@ func (l *lane) push(t task) bool {
 	if l.closed {
 		return false
 	}
-	if p := l.pending[t.url]; p != nil && t.kind == taskSave {
-		p.last = false
+	if t.kind == taskSave {
+		if p := l.pending[t.url]; p != nil {
+			p.last = false
+		}
+		l.show(&t)
 	}
 	l.append(t)
 	return true
 }
 
-// pushForget queues a forget. It does not where that would do nothing, where the lane is closed, or where it is full.
+// show lets find return the task's entry, unless its URL was forgotten since the stamp. A forget takes its number before it
+// comes to the lane (forgets.go), so either it is seen here, or it finds the entry and hides it.
+func (l *lane) show(t *task) {
+	if l.near.forgets.since(t.url, t.stamp) {
+		return
+	}
+	var before []*Entry
+	if r := l.saves[t.url]; r != nil {
+		before = r.variants
+	}
+	// A copy of the URL, since the key may outlive the entry.
+	l.saves[strings.Clone(t.url)] = l.near.with(before, t.entry)
+}
+
+// hide undoes show for the entries that which names.
+func (l *lane) hide(url string, which func(*Entry) bool) {
+	r := l.saves[url]
+	if r == nil {
+		return
+	}
+	if r = r.without(which); r == nil {
+		delete(l.saves, url)
+	} else {
+		l.saves[url] = r
+	}
+}
+
+// find is near.get among the entries whose saves are in the lane.
+func (l *lane) find(key policy.Key, h http.Header) (e *Entry, known bool) {
+	l.mu.Lock()
+	r := l.saves[key.URL]
+	l.mu.Unlock()
+	if r == nil {
+		return nil, false
+	}
+	return l.near.choose(r, key.Extras, h), true
+}
+
+// pushForget queues a forget, and hides at once what it forgets. It does not queue where that would do nothing, where the
+// lane is closed, or where it is full.
 func (l *lane) pushForget(t task) (added, full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if t.kind == taskForgetEntry {
+		l.hide(t.url, t.entry.sameFill)
+	} else {
+		delete(l.saves, t.url)
+	}
 	p := l.pending[t.url]
 	switch {
 	case l.closed, p != nil && p.last:
@@ -84,6 +140,13 @@ func (l *lane) next() (t task, ok bool) {
 		p.last = false
 	}
 	return t, true
+}
+
+// saved notes that the save of e has ended, whichever way.
+func (l *lane) saved(e *Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hide(e.URL(), func(v *Entry) bool { return v == e })
 }
 
 // forgot notes that a forget of url has ended.

@@ -26,6 +26,17 @@ type resource struct {
 	single   [1]*Entry // backs variants where there is but one: the usual case, in one allocation
 }
 
+// without is the resource less the variants that drop names: nil when none is left, r itself when drop names none.
+func (r *resource) without(drop func(*Entry) bool) *resource {
+	if !slices.ContainsFunc(r.variants, drop) {
+		return r
+	}
+	if left := slices.DeleteFunc(slices.Clone(r.variants), drop); len(left) > 0 {
+		return &resource{variants: slices.Clip(left)}
+	}
+	return nil
+}
+
 // resourceOverhead is what a resource takes beside its entries and its URL: itself, and the cache's node, table slot and
 // timers.
 const resourceOverhead = int64(unsafe.Sizeof(resource{})) + 160
@@ -220,19 +231,32 @@ func (n *near) forget(url string) {
 }
 
 // forgetEntry deletes the variant that e is, if it still has e's fill.
-func (n *near) forgetEntry(e *Entry) {
-	n.recalls.forget(e.URL())
-	n.cache.ComputeIfPresent(e.URL(), func(old *resource) (*resource, otter.ComputeOp) {
-		at := slices.IndexFunc(old.variants, func(v *Entry) bool { return v.Fill() == e.Fill() })
-		switch {
-		case at < 0:
+func (n *near) forgetEntry(e *Entry) { n.drop(e.URL(), e.sameFill) }
+
+func (e *Entry) sameFill(v *Entry) bool { return v.Fill() == e.Fill() }
+
+// displace deletes what would hide e from the requests that e answers: e was saved, but is too large to be here.
+func (n *near) displace(e *Entry) { n.drop(e.URL(), e.hiddenBy) }
+
+// hiddenBy reports whether a lookup that looks at v first may not get as far as e: v is what e replaces, or an older
+// response that some request selects under another nomination as well.
+func (e *Entry) hiddenBy(v *Entry) bool {
+	return e.replaces(v) || e.Nomination() != v.Nomination() && e.Key().Extras == v.Key().Extras &&
+		compareInstants(v, e, atResponseTime) <= 0
+}
+
+// drop deletes the variants of url that which names, and holds back those that are on their way here from Redis.
+func (n *near) drop(url string, which func(*Entry) bool) {
+	n.recalls.forget(url)
+	n.cache.ComputeIfPresent(url, func(old *resource) (*resource, otter.ComputeOp) {
+		switch r := old.without(which); r {
+		case old:
 			return old, otter.CancelOp
-		case len(old.variants) == 1:
+		case nil:
 			return nil, otter.InvalidateOp
+		default:
+			return r, otter.WriteOp
 		}
-		r := new(resource)
-		r.variants = slices.Delete(slices.Clone(old.variants), at, at+1)
-		return r, otter.WriteOp
 	})
 }
 

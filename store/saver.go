@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,9 @@ import (
 // A save that cannot be made is given up: it costs a fetch, later. A forget is not: as long as Redis does not answer it is
 // tried again, and meanwhile lookups treat the URL as absent. A save that was queued before a forget of its URL is not
 // made: the worker looks at its stamp again (forgets.go).
+//
+// Until a save has ended, its entry is found here, whether near memory has taken it or not. So a fetch is never in a place
+// where nobody finds it, and what Redis still has is not returned in place of what replaces it.
 
 // How the Redis half of a save ended, as cacheproxy_saves_total has it.
 const (
@@ -32,8 +36,8 @@ const (
 // maxForgets bounds the forgets that wait in one lane.
 const maxForgets = 1 << 16
 
-// taskOverhead is what a task takes in its queue beside its entry, in bytes.
-const taskOverhead = 128
+// taskOverhead is what a task takes in its queue, and its entry's place among those to be found there, in bytes.
+const taskOverhead = 256
 
 type taskKind uint8
 
@@ -81,15 +85,15 @@ type saver struct {
 	workers sync.WaitGroup
 }
 
-func newSaver(r *far, o *Options, f *forgets) *saver {
+func newSaver(r *far, o *Options, n *near) *saver {
 	s := &saver{
-		far: r, forgets: f, variantCap: o.VariantCap, maxBytes: o.SaveBytes, maxWait: o.SaveWait,
+		far: r, forgets: n.forgets, variantCap: o.VariantCap, maxBytes: o.SaveBytes, maxWait: o.SaveWait,
 		// Nobody waits for a save, so it may take longer than a lookup; but not so long that slowness goes unnoticed.
 		timeout: max(4*o.Timeout, 200*time.Millisecond),
 	}
 	s.kill, s.killAll = context.WithCancel(context.Background())
 	for range o.SaveWorkers {
-		l := newLane()
+		l := newLane(n)
 		s.lanes = append(s.lanes, l)
 		s.workers.Go(func() { s.work(l) })
 	}
@@ -98,6 +102,14 @@ func newSaver(r *far, o *Options, f *forgets) *saver {
 
 func (s *saver) lane(url string) *lane {
 	return s.lanes[s.forgets.hash(url)%uint64(len(s.lanes))]
+}
+
+// find selects, of the entries whose saves wait or are under way, the one that answers the request; known is as of near.get.
+func (s *saver) find(key policy.Key, h http.Header) (e *Entry, known bool) {
+	if s.bytes.Load() == 0 {
+		return nil, false
+	}
+	return s.lane(key.URL).find(key, h)
 }
 
 // forgetting reports whether a forget of url waits or is under way.
@@ -203,6 +215,7 @@ func (s *saver) work(l *lane) {
 		switch t.kind {
 		case taskSave:
 			s.far.metrics.Save(s.runSave(&t))
+			l.saved(t.entry)
 			s.bytes.Add(-t.size())
 		case taskForget, taskForgetEntry:
 			s.runForget(&t)

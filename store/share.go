@@ -27,12 +27,14 @@ func (e *Entry) Selects(extras string, h http.Header) bool {
 	return e.selects(extras, e.Nomination().AppendSelection(buffer[:0], h))
 }
 
-// Nominated returns what the newest stored response of the URL in near memory nominates by Vary, "" where nothing is known: which
+// Nominated returns what the newest stored response of the URL nominates by Vary as far as this process knows, "" where it does not: which
 // requests are worth answering with one fetch.
 func (s *Store) Nominated(url string) policy.Nomination {
-	r, ok := s.near.cache.GetIfPresent(url)
-	if !ok || len(r.variants) == 0 {
-		return ""
+	if r, ok := s.near.cache.GetIfPresent(url); ok {
+		return r.variants[0].Nomination()
 	}
-	return r.variants[0].Nomination()
+	if s.far != nil {
+		return s.far.hints.get(url) // as last saved here, or seen in Redis
+	}
+	return ""
 }

@@ -5,7 +5,8 @@
 // (encoding.go). A cache URL has a root that names its entries, one for each variant that Vary and the rule's key make of
 // it (near.go, root.go); deleting the root forgets them all.
 //
-//	Lookup    near memory, then one round trip to Redis, two where Vary surprises; what Redis had goes into near memory
+//	Lookup    near memory, then what waits to be saved in Redis, then one round trip to Redis, two where Vary surprises;
+//	          what Redis had goes into near memory
 //	Save      near memory at once; Redis by workers of its own, never on the request's path (saver.go)
 //	Forget    near memory at once; Redis in order with the saves of the same URL
 //
@@ -36,7 +37,7 @@ type Tier uint8
 // The tiers.
 const (
 	TierNone Tier = iota
-	TierNear
+	TierNear      // memory of this process
 	TierRedis
 )
 
@@ -132,7 +133,7 @@ func New(o Options) (*Store, error) {
 		return nil, fmt.Errorf("store: near memory: %w", err)
 	}
 	if o.Redis != nil {
-		s.far = newFar(&o, s.forgets)
+		s.far = newFar(&o, s.near)
 	}
 	return s, nil
 }
@@ -158,7 +159,14 @@ func (s *Store) Lookup(ctx context.Context, key policy.Key, h http.Header) Resul
 	case s.far == nil:
 		return Result{VaryMiss: known}
 	}
+	// The stamp comes before the look at what waits: a save shows its entry there before it displaces an older one, so that
+	// whoever does not see it may not promote what Redis had before it.
 	stamp := s.near.recalls.mark()
+	entry, queued := s.far.saver.find(key, h)
+	if entry != nil {
+		return Result{Entry: entry, Tier: TierNear}
+	}
+	known = known || queued
 	found := s.far.lookup(ctx, key, h)
 	if found.Entry != nil && s.near.fits(found.Entry) {
 		s.near.promote(found.Entry, stamp)
@@ -167,9 +175,13 @@ func (s *Store) Lookup(ctx context.Context, key policy.Key, h http.Header) Resul
 	return found
 }
 
-// LookupNear is Lookup in near memory alone: the hit path. It does not allocate when the URL's responses have no Vary.
+// LookupNear is Lookup in this process's memory alone: near memory, and what waits to be saved in Redis. It is the hit path,
+// and does not allocate when the URL's responses have no Vary.
 func (s *Store) LookupNear(key policy.Key, h http.Header) (*Entry, bool) {
 	e, _ := s.near.get(key, h)
+	if e == nil && s.far != nil {
+		e, _ = s.far.saver.find(key, h)
+	}
 	return e, e != nil
 }
 
@@ -181,8 +193,8 @@ func (s *Store) Mark() Stamp { return s.forgets.mark() }
 func (s *Store) Save(e *Entry) policy.Reason { return s.SaveSince(e, s.Mark()) }
 
 // SaveSince stores e, fetched for a lookup that began at stamp. Near memory has it at once; Redis gets it from a
-// worker, in order with other saves and forgets of its URL. It never waits. The reason is None when at least one tier has
-// taken it, and otherwise
+// worker, in order with other saves and forgets of its URL; until then lookups of this process find it where it waits. It
+// never waits. The reason is None when at least one tier has taken it, and otherwise
 //
 //	Stale             its KeepUntil has passed, or its URL was forgotten since the stamp
 //	TooLarge          neither tier takes entries of this size
@@ -206,8 +218,11 @@ func (s *Store) SaveSince(e *Entry, stamp Stamp) policy.Reason {
 	} else {
 		s.metrics.Save(savedNearOnly)
 	}
-	if near {
+	switch {
+	case near:
 		return policy.None
+	case reason == policy.None:
+		s.near.displace(e)
 	}
 	return reason
 }
