@@ -55,7 +55,7 @@ type fill struct {
 	pulling  bool               // somebody is reading from upstream
 	done     bool
 	err      error       // how the body ended; nil = well
-	announce http.Header // the trailers that the head announces
+	head     http.Response // of a shared answer, as it came: net/http adds trailers to the other one when the body ends
 	trailer  http.Header
 	readers  []*reader
 	moved    chan struct{} // closed when a reader of a windowed body has come, moved or left
@@ -361,7 +361,8 @@ func (f *fill) decide(a answer) {
 	f.mu.Lock()
 	f.answer, f.decided = a, true
 	if a.shared {
-		f.announce = trailerKeys(a.res.Trailer)
+		f.head = *a.res
+		f.head.Trailer = trailerKeys(a.res.Trailer)
 	}
 	if !a.shared {
 		f.dead = true

@@ -18,13 +18,13 @@ import (
 func (j *journey) readFrom(f *fill, a answer, leads bool) *http.Response {
 	j.told(a)
 	res := new(http.Response)
-	*res = *a.res
+	*res = f.head
 	if !leads {
 		j.outcome.Stored = false // the leader's response is the one that is stored
 		res.Header = a.plan.header.Clone()
 		res.Header["Age"] = []string{strconv.FormatInt(int64(a.plan.fresh.Age(j.h.opt.Now())/time.Second), 10)}
 	}
-	res.Trailer = trailerKeys(f.announce)
+	res.Trailer = trailerKeys(f.head.Trailer)
 	if j.notModified(res) {
 		f.leave(j)
 		return res
