@@ -54,7 +54,7 @@ type fill struct {
 	windowed bool               // the body is too large to keep: only a window of it is
 	pulling  bool               // somebody is reading from upstream
 	done     bool
-	err      error       // how the body ended; nil = well
+	err      error         // how the body ended; nil = well
 	head     http.Response // of a shared answer, as it came: net/http adds trailers to the other one when the body ends
 	trailer  http.Header
 	readers  []*reader
