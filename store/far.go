@@ -229,7 +229,7 @@ func (h *hints) set(url string, nomination policy.Nomination) {
 }
 
 // fillHex is FILL as the root has it.
-func (e *Entry) fillHex() string { return fmt.Sprintf("%016x", e.Fill()) }
+func fillHex(fill uint64) string { return fmt.Sprintf("%016x", fill) }
 
 // complaints logs what may go wrong with every request, at most once in a while.
 type complaints struct {

@@ -17,20 +17,24 @@ type fault struct {
 	cause string // label of cacheproxy_redis_errors_total
 	// answered says that Redis is there and will answer the next question too, so that the breaker has no reason to open.
 	answered bool
+	// passing says that what was refused may well be taken later, when the server has another role or other replicas.
+	passing bool
 }
 
 // replyFaults are the error replies that mean something of their own, by their first word.
 var replyFaults = map[string]fault{
-	"OOM":         {"oom", true}, // at maxmemory with noeviction: reads go on
-	"READONLY":    {"readonly", true},
-	"NOPERM":      {"permission", true},
-	"NOAUTH":      {"auth", false},
-	"WRONGPASS":   {"auth", false},
-	"LOADING":     {"loading", false},
-	"BUSY":        {"busy", false},
-	"MASTERDOWN":  {"cluster", false},
-	"CLUSTERDOWN": {"cluster", false},
-	"TRYAGAIN":    {"cluster", true},
+	"OOM":         {"oom", true, true},      // at maxmemory with noeviction: reads go on
+	"READONLY":    {"readonly", true, true}, // a replica, which a master becomes in a failover
+	"MISCONF":     {"reply", true, true},    // cannot write to its disk, and takes no writes until it can
+	"NOREPLICAS":  {"reply", true, true},    // too few replicas listen
+	"NOPERM":      {"permission", true, false},
+	"NOAUTH":      {"auth", false, true},
+	"WRONGPASS":   {"auth", false, true},
+	"LOADING":     {"loading", false, true},
+	"BUSY":        {"busy", false, true},
+	"MASTERDOWN":  {"cluster", false, true},
+	"CLUSTERDOWN": {"cluster", false, true},
+	"TRYAGAIN":    {"cluster", true, true},
 }
 
 func classify(err error) fault {
@@ -44,12 +48,12 @@ func classify(err error) fault {
 	)
 	switch {
 	case errors.As(err, &tlsErr), errors.As(err, &rootErr), errors.As(err, &alertErr):
-		return fault{cause: "tls"}
+		return fault{cause: "tls", passing: true}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout),
 		errors.As(err, &netErr) && netErr.Timeout():
-		return fault{cause: "timeout"}
+		return fault{cause: "timeout", passing: true}
 	case errors.As(err, &opErr) && opErr.Op == "dial":
-		return fault{cause: "connect"}
+		return fault{cause: "connect", passing: true}
 	case errors.As(err, &reply):
 		word, _, _ := strings.Cut(reply.Error(), " ")
 		if f, ok := replyFaults[word]; ok {
@@ -59,5 +63,5 @@ func classify(err error) fault {
 			return fault{cause: "reply", answered: true}
 		}
 	}
-	return fault{cause: "connection"}
+	return fault{cause: "connection", passing: true}
 }

@@ -35,7 +35,7 @@ func TestRedisReturnsWhatIsNotTheEntry(t *testing.T) {
 		}, 1, false},
 		{"cut short", func(e *Entry) error { return client.Set(ctx, entryKey, e.block[:len(e.block)-1], 0).Err() }, 1, false},
 		{"another key's entry", func(*Entry) error {
-			if err := client.HSet(ctx, keys.root, another.variant(), another.fillHex()+" 9 9 ").Err(); err != nil {
+			if err := client.HSet(ctx, keys.root, another.variant(), fillHex(another.Fill())+" 9 9 ").Err(); err != nil {
 				return err
 			}
 			return client.Set(ctx, entryKey, another.block, 0).Err()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ func (l *lane) show(t *task) {
 		before = r.variants
 	}
 	// A copy of the URL, since the key may outlive the entry.
-	l.saves[strings.Clone(t.url)] = l.near.with(before, t.entry)
+	l.saves[strings.Clone(t.url)] = l.near.with(before, t.entry, math.MaxInt64)
 }
 
 // hide undoes show for the entries that which names.
@@ -95,7 +96,7 @@ func (l *lane) pushForget(t task) (added, full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t.kind == taskForgetEntry {
-		l.hide(t.url, t.entry.sameFill)
+		l.hide(t.url, func(v *Entry) bool { return v.Fill() == t.fill })
 	} else {
 		delete(l.saves, t.url)
 	}

@@ -47,11 +47,17 @@ type near struct {
 	forgets    *forgets // hold back what was fetched before a forget
 	recalls    *forgets // hold back what was read from Redis before a forget, of one entry too
 	maxObject  int64
+	maxTotal   int64 // bytes of the variants of one URL together
 	variantCap int
 }
 
 func newNear(o *Options, f *forgets) (*near, error) {
-	n := &near{clock: o.Now, forgets: f, recalls: newForgets(), maxObject: o.NearMaxObject, variantCap: o.VariantCap}
+	n := &near{
+		clock: o.Now, forgets: f, recalls: newForgets(), maxObject: o.NearMaxObject, variantCap: o.VariantCap,
+		// A resource comes and goes as a whole: one that takes much of the cache drives out much, and one that takes more than
+		// all of it is itself driven out each time that a variant comes.
+		maxTotal: max(o.NearSize/4, o.NearMaxObject),
+	}
 	options := &otter.Options[string, *resource]{
 		MaximumWeight:    uint64(o.NearSize),
 		Weigher:          weigh,
@@ -162,7 +168,7 @@ func (n *near) promote(e *Entry, stamp Stamp) {
 }
 
 // insert adds e to its resource if allowed says so, under the cache's lock on the URL, of the variants that are there. Of
-// too many variants, the one that expires first goes.
+// too many variants, or too large ones, those that expire first go.
 func (n *near) insert(e *Entry, allowed func(before []*Entry) bool) (inserted bool) {
 	// The cache keeps the key for longer than this entry, when another variant replaces it: hence the copy.
 	url := strings.Clone(e.URL())
@@ -174,7 +180,7 @@ func (n *near) insert(e *Entry, allowed func(before []*Entry) bool) (inserted bo
 		if inserted = allowed(before); !inserted {
 			return old, otter.CancelOp
 		}
-		return n.with(before, e), otter.WriteOp
+		return n.with(before, e, n.maxTotal), otter.WriteOp
 	})
 	return inserted
 }
@@ -184,20 +190,22 @@ func (e *Entry) replaces(other *Entry) bool {
 	return e.Nomination() == other.Nomination() && e.selects(other.Key().Extras, other.Selection())
 }
 
-// with makes the resource that holds e and what of before e does not replace.
-func (n *near) with(before []*Entry, e *Entry) *resource {
+// with makes the resource that holds e and what of before e does not replace, of no more than maxTotal bytes unless e alone has
+// more.
+func (n *near) with(before []*Entry, e *Entry, maxTotal int64) *resource {
 	now := n.clock().UnixNano()
-	kept := make([]*Entry, 0, len(before)+1)
+	kept, total := make([]*Entry, 0, len(before)+1), e.Size()
 	for _, v := range before {
 		if !e.replaces(v) && getI64(v.block, atKeepUntil) > now {
-			kept = append(kept, v)
+			kept, total = append(kept, v), total+v.Size()
 		}
 	}
-	if len(kept) >= n.variantCap {
+	for len(kept) > 0 && (len(kept) >= n.variantCap || total > maxTotal) {
 		first := slices.MinFunc(kept, func(a, b *Entry) int {
 			return compareInstants(a, b, atKeepUntil)
 		})
 		kept = slices.DeleteFunc(kept, func(v *Entry) bool { return v == first })
+		total -= first.Size()
 	}
 	r := new(resource)
 	if len(kept) == 0 {
@@ -231,9 +239,9 @@ func (n *near) forget(url string) {
 }
 
 // forgetEntry deletes the variant that e is, if it still has e's fill.
-func (n *near) forgetEntry(e *Entry) { n.drop(e.URL(), e.sameFill) }
-
-func (e *Entry) sameFill(v *Entry) bool { return v.Fill() == e.Fill() }
+func (n *near) forgetEntry(e *Entry) {
+	n.drop(e.URL(), func(v *Entry) bool { return v.Fill() == e.Fill() })
+}
 
 // displace deletes what would hide e from the requests that e answers: e was saved, but is too large to be here.
 func (n *near) displace(e *Entry) { n.drop(e.URL(), e.hiddenBy) }

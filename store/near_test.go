@@ -247,3 +247,18 @@ func TestForgetIsOrderedWithSaves(t *testing.T) {
 		t.Errorf("another URL: %v", r)
 	}
 }
+
+// Variants that do not fit in near memory together do not drive each other out.
+func TestNearKeepsWhatFitsOfManyLargeVariants(t *testing.T) {
+	s := newStore(t, Options{NearSize: 1 << 20, NearMaxObject: 300 << 10})
+	const url = "http://a.example/v"
+	for i := range 10 {
+		d := varied(url, "Color", header("Color", fmt.Sprint(i)))
+		d.Body = make([]byte, 200<<10)
+		s.Save(mustEntry(t, d))
+		s.near.cache.CleanUp()
+		if _, ok := s.LookupNear(d.Key, header("Color", fmt.Sprint(i))); !ok {
+			t.Errorf("variant %d was not kept", i)
+		}
+	}
+}

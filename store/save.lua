@@ -16,7 +16,7 @@
 -- The others are variants that were dropped from the root to make room; their entries are no longer found and may be unlinked.
 --
 -- A root's field is a variant, its value "FILL EXPIRY RESPONSETIME NOMINATION", EXPIRY in milliseconds since 1970 by this server's
--- clock. Fields that do not read so belong to another version and are left alone.
+-- clock, at most 15 digits. Fields that do not read so belong to another version and are left alone.
 
 -- Lua compares strings by locale, and its numbers hold 53 bits: so sequences are compared byte by byte.
 local function above(a, b)
@@ -27,6 +27,12 @@ local function above(a, b)
 		end
 	end
 	return false
+end
+
+-- When a variant expires, by its field in the root; nil for a field of another version.
+local function expires(value)
+	local digits = string.match(value, '^%x+ (%d+) ')
+	return digits and #digits <= 15 and tonumber(digits) or nil
 end
 
 local old = redis.call('GETRANGE', KEYS[1], 0, 31)
@@ -51,7 +57,7 @@ redis.call('HSET', KEYS[2], ARGV[2],
 local others, last = {}, expiry
 local root = redis.call('HGETALL', KEYS[2])
 for i = 1, #root, 2 do
-	local ends = tonumber(string.match(root[i + 1], '^%x+ (%d+) '))
+	local ends = expires(root[i + 1])
 	if ends and ends <= now then
 		redis.call('HDEL', KEYS[2], root[i])
 	elseif ends and root[i] ~= ARGV[2] then

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,8 @@ import (
 // lane, so its saves and forgets happen in the order in which they were asked for. The queues are bounded by the bytes that
 // wait in them.
 //
-// A save that cannot be made is given up: it costs a fetch, later. A forget is not: as long as Redis does not answer it is
-// tried again, and meanwhile lookups treat the URL as absent. A save that was queued before a forget of its URL is not
+// A save that cannot be made is given up: it costs a fetch, later. A forget is not: as long as Redis does not answer, or takes
+// no writes, it is tried again, and meanwhile lookups treat the URL as absent. A save that was queued before a forget of its URL is not
 // made: the worker looks at its stamp again (forgets.go).
 //
 // Until a save has ended, its entry is found here, whether near memory has taken it or not. So a fetch is never in a place
@@ -50,12 +51,14 @@ const (
 
 // A task is one thing to be told.
 type task struct {
-	kind   taskKind
-	url    string
-	entry  *Entry // save, forgetEntry
-	stamp  Stamp  // save
-	queued time.Time
-	done   chan struct{} // flush: closed when its turn has come
+	kind    taskKind
+	url     string
+	entry   *Entry // save; a forget may wait for too long to keep its entry in memory
+	stamp   Stamp  // save
+	queued  time.Time
+	variant string        // forgetEntry
+	fill    uint64        // forgetEntry
+	done    chan struct{} // flush: closed when its turn has come
 }
 
 // size is what a task weighs against Options.SaveBytes.
@@ -147,11 +150,11 @@ func (r *far) save(e *Entry, stamp Stamp) policy.Reason {
 }
 
 func (r *far) forget(url string) {
-	r.tellForget(task{kind: taskForget, url: url})
+	r.tellForget(task{kind: taskForget, url: strings.Clone(url)}) // it may lie in an entry
 }
 
 func (r *far) forgetEntry(e *Entry) {
-	r.tellForget(task{kind: taskForgetEntry, url: e.URL(), entry: e})
+	r.tellForget(task{kind: taskForgetEntry, url: strings.Clone(e.URL()), variant: e.variant(), fill: e.Fill()})
 }
 
 func (r *far) tellForget(t task) {
@@ -242,7 +245,7 @@ func (s *saver) runSave(t *task) (result string) {
 	var reply []string
 	err := s.tell("save", func(ctx context.Context) (err error) {
 		reply, err = saveScript.Run(ctx, s.far.client, []string{keys.entryKey(variant), keys.root},
-			t.entry.block, variant, t.entry.fillHex(), strconv.FormatInt(ttl.Milliseconds(), 10),
+			t.entry.block, variant, fillHex(t.entry.Fill()), strconv.FormatInt(ttl.Milliseconds(), 10),
 			strconv.FormatInt(t.entry.ResponseTime().UnixMicro(), 10), string(t.entry.Nomination()), s.variantCap,
 		).StringSlice()
 		return err
@@ -273,14 +276,13 @@ func (s *saver) unlinkDropped(keys resourceKeys, variants []string) {
 	_ = s.tell("save", func(ctx context.Context) error { return s.far.client.Unlink(ctx, dropped...).Err() })
 }
 
-// runForget makes one forget. It returns when Redis has answered, or when the saver is killed.
+// runForget makes one forget. It returns when Redis has done it, or will not do it in any case, or when the saver is killed.
 func (s *saver) runForget(t *task) {
 	keys := s.far.keys.of(t.url)
 	forget := func(ctx context.Context) error { return s.far.client.Unlink(ctx, keys.root).Err() }
 	if t.kind == taskForgetEntry {
-		variant := t.entry.variant()
 		forget = func(ctx context.Context) error {
-			return forgetScript.Run(ctx, s.far.client, []string{keys.entryKey(variant), keys.root}, variant, t.entry.fillHex()).Err()
+			return forgetScript.Run(ctx, s.far.client, []string{keys.entryKey(t.variant), keys.root}, t.variant, fillHex(t.fill)).Err()
 		}
 	}
 	for {
@@ -289,7 +291,7 @@ func (s *saver) runForget(t *task) {
 		case <-s.kill.Done():
 			return
 		}
-		if err := s.tell("forget", forget); err == nil || classify(err).answered {
+		if err := s.tell("forget", forget); err == nil || !classify(err).passing {
 			return
 		}
 		select { // the breaker may take some failures to open

@@ -71,7 +71,8 @@ type Options struct {
 	// Breaker says when to stop asking Redis.
 	Breaker BreakerOptions
 
-	// VariantCap bounds the variants of one cache URL, in either tier. Default 64. The one that expires first makes room.
+	// VariantCap bounds the variants of one cache URL, in either tier. Default 64. The one that expires first makes room. In
+	// near memory they also take no more than a quarter of NearSize together, or NearMaxObject if that is more.
 	VariantCap int
 	// SaveBytes bounds what waits to be saved in Redis, in bytes. Default 64 MiB. What comes on top is not saved there.
 	SaveBytes int64
