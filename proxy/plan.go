@@ -29,9 +29,11 @@ type plan struct {
 // plan decides whether and how a response is stored.
 func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.Reason) {
 	if x.unstored != policy.None {
+		stripCookies(x.rule, res.Header)
 		return nil, x.unstored
 	}
 	rule := x.responseRule(res.StatusCode, res.Header)
+	stripCookies(rule, res.Header)
 	rs := policy.Response{Status: res.StatusCode, Header: res.Header, RequestTime: sent, ResponseTime: got}
 	fresh, why := policy.Storable(x.rq, rs, rule, x.key.URL, x.h.policy)
 	if why != policy.None {
@@ -55,6 +57,14 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 		p.partial = true
 	}
 	return p, policy.None
+}
+
+// stripCookies takes from a response what strip_cookies forbids, so that neither its own client gets it nor those who share it.
+func stripCookies(rule *policy.Rule, h http.Header) {
+	if rule.StripCookies {
+		delete(h, "Set-Cookie")
+		delete(h, "Set-Cookie2")
+	}
 }
 
 // limit is how large a body the rule, the cache and the store can hold.
@@ -130,6 +140,7 @@ func (p *plan) fitPart(d *store.Draft) bool {
 			if whole, ok := policy.Combine(have, old.ETag(), part, p.header.Get("Etag")); ok {
 				d.Body = join(whole, have, old.Body(), part, d.Body)
 				part = whole
+				inherit(d.Header, old)
 			}
 		}
 	}
@@ -142,6 +153,16 @@ func (p *plan) fitPart(d *store.Draft) bool {
 	d.Header["Content-Range"] = []string{contentRange(part.ByteRange, part.Total)}
 	d.Part, d.Partial = part, true
 	return int64(len(d.Body)) <= p.limit
+}
+
+// inherit gives a later part the fields that it lacks and the stored one has: the answer to an If-Range may leave them out
+// (RFC 9110 section 15.3.7, RFC 9111 section 3.4).
+func inherit(h http.Header, from *store.Entry) {
+	for name, values := range from.Header() {
+		if _, ok := h[name]; !ok {
+			h[name] = values
+		}
+	}
 }
 
 // join lays two parts over each other; where they overlap they are the same bytes.
@@ -164,6 +185,7 @@ func (x *exchange) continues(res *http.Response) bool {
 func (x *exchange) complete(res *http.Response) {
 	have, _ := x.stored.Part()
 	res.StatusCode, res.Status = http.StatusOK, "200 OK"
+	inherit(res.Header, x.stored)
 	delete(res.Header, "Content-Range")
 	res.Header["Content-Length"] = []string{strconv.FormatInt(have.Total, 10)}
 	res.ContentLength = have.Total
