@@ -12,7 +12,7 @@ import (
 // body is taken as it streams by.
 func (j *journey) goAlone(out *http.Request) (*http.Response, error) {
 	x := j.exchange()
-	if j.r.Method == http.MethodGet && j.unstored == policy.None {
+	if j.r.Method == http.MethodGet && j.unstored == policy.None && !j.asksOrigin() {
 		x.ask(out.Header)
 	}
 	return j.take(x.do(out))
@@ -104,6 +104,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	s.read += int64(n)
 	if err == nil && s.copy != nil && s.read == s.length {
 		err = atEnd(s.body) // so that the copy is stored before the client has the last byte
+	}
+	if err == io.EOF && s.copy != nil && s.length >= 0 && s.read != s.length {
+		err = io.ErrUnexpectedEOF
 	}
 	if s.copy != nil && !s.copy.add(p[:n], err) {
 		s.copy = nil

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -47,9 +48,10 @@ type answer struct {
 	reason policy.Reason // why the streamed response is not stored, or why the stored one is served
 	shared bool          // the streamed response may answer others who asked for the same meanwhile
 
-	entry  *store.Entry // serve this one
-	status int          // what upstream said when entry is served instead; 0 = nothing
-	saved  bool         // entry has been stored anew
+	entry    *store.Entry // serve this one
+	status   int          // what upstream said when entry is served instead; 0 = nothing
+	saved    bool         // entry has been stored anew
+	personal bool         // entry answers only the one whose request was sent
 
 	err error
 }
@@ -62,6 +64,10 @@ func (x *exchange) do(out *http.Request) answer {
 		return x.failed(err)
 	}
 	got := x.h.opt.Now()
+	if !x.expects(res.StatusCode) {
+		_ = res.Body.Close()
+		return x.failed(fmt.Errorf("proxy: upstream answers with status %d, which is no answer to the request", res.StatusCode))
+	}
 	if x.missesThePoint(res) {
 		discard(res)
 		x.conditional, x.completing = false, false
@@ -70,6 +76,12 @@ func (x *exchange) do(out *http.Request) answer {
 		return x.do(again)
 	}
 	return x.receive(res, sent, got)
+}
+
+// expects reports whether the status can end this exchange: a final one that can be passed on, or the switch of protocols that was
+// asked for.
+func (x *exchange) expects(status int) bool {
+	return status >= 200 && status <= 999 || status == http.StatusSwitchingProtocols && isUpgrade(x.in.Header)
 }
 
 // missesThePoint reports whether the response answers a question of ours that we can do nothing with: a 304 that validates
@@ -86,9 +98,12 @@ func (x *exchange) missesThePoint(res *http.Response) bool {
 	return false
 }
 
-// discard reads a little of a body that is not wanted, so that the connection can be used again, and closes it.
+// discard closes a body that is not wanted. A short one is read first, so that the connection can be used again; one whose end is
+// not known is not waited for.
 func discard(res *http.Response) {
-	_, _ = io.CopyN(io.Discard, res.Body, 4<<10)
+	if n := res.ContentLength; n >= 0 && n <= 4<<10 {
+		_, _ = io.CopyN(io.Discard, res.Body, n+1)
+	}
 	_ = res.Body.Close()
 }
 
@@ -101,7 +116,7 @@ func (x *exchange) failed(err error) answer {
 }
 
 func (x *exchange) mayServeStale() bool {
-	if x.stored == nil || x.completing || !lookedUp(x.rq.Method) {
+	if x.stored == nil || !lookedUp(x.rq.Method) || !x.h.covers(x.rq, x.stored) {
 		return false
 	}
 	return policy.MayServeIfError(x.rq.Directives, x.stored.Freshness(), x.h.opt.Now())
@@ -151,7 +166,7 @@ func (x *exchange) responseRule(status int, h http.Header) *policy.Rule {
 }
 
 // freshen updates the stored response with what a 304 says of it (RFC 9111 section 4.3.4), and serves it. When the update
-// makes it something that may not be stored, it answers this one request and is forgotten.
+// makes it something that may not be stored, it answers this one request and is forgotten, unless it is the request that says so.
 func (x *exchange) freshen(res *http.Response, sent, got time.Time) answer {
 	discard(res)
 	updated, why := x.update(res.Header, sent, got)
@@ -159,12 +174,23 @@ func (x *exchange) freshen(res *http.Response, sent, got time.Time) answer {
 		return answer{entry: x.stored, status: res.StatusCode, reason: why}
 	}
 	if why != policy.None {
-		x.h.opt.Store.ForgetEntry(x.stored)
+		if !saysRequest(why) {
+			x.h.opt.Store.ForgetEntry(x.stored)
+		}
 		x.h.refused(why)
-		return answer{entry: updated, status: res.StatusCode, reason: why}
+		return answer{entry: updated, status: res.StatusCode, reason: why, personal: true}
 	}
 	why = x.h.opt.Store.SaveSince(updated, x.stamp)
 	return answer{entry: updated, status: res.StatusCode, reason: why, saved: why == policy.None}
+}
+
+// saysRequest reports whether a reason for not storing is about who asks and how, so that it says nothing of what others were given.
+func saysRequest(why policy.Reason) bool {
+	switch why {
+	case policy.RequestNoStore, policy.Authorization, policy.CookieHeuristic:
+		return true
+	}
+	return false
 }
 
 // update makes the freshened form of the stored response. The reason says why it may not be stored.
@@ -176,12 +202,17 @@ func (x *exchange) update(fields http.Header, sent, got time.Time) (*store.Entry
 	header, fresh, why := policy.Refreshed(rq, x.stored.Status(), x.stored.Header(), rs, rule, x.key.URL, x.h.policy)
 	d := x.stored.Redraft()
 	d.Header, d.RequestTime, d.ResponseTime = header, sent, got
-	d.Nomination = policy.ParseVary(header)
-	d.Selection = d.Nomination.AppendSelection(nil, x.rq.Header)
 	if why == policy.None {
 		d.Freshness = fresh
 		d.KeepUntil = got.Add(fresh.Retention(got, x.h.opt.Cache.Keep))
+	} else {
+		d.Header = policy.Freshen(x.stored.Header(), fields, rule, x.h.policy, got)
+		d.Freshness.Born, d.Freshness.Lifetime = got, 0
 	}
+	if d.Nomination = policy.ParseVary(d.Header); d.Nomination == policy.NominationStar {
+		d.Nomination = ""
+	}
+	d.Selection = d.Nomination.AppendSelection(nil, x.rq.Header)
 	e, err := store.NewEntry(d)
 	if err != nil {
 		return nil, policy.TooLarge

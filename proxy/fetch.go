@@ -38,6 +38,11 @@ func (j *journey) fetch() {
 		BufferPool:     copyBuffers,
 		ErrorLog:       j.h.errorLog,
 	}
+	defer func() {
+		if j.open != nil {
+			_ = j.open.Close() // ReverseProxy leaves it open when it panics or refuses a switch of protocols
+		}
+	}()
 	rp.ServeHTTP(j.out, r)
 }
 
@@ -73,10 +78,15 @@ func restore(to, from http.Header, names ...string) {
 // RoundTrip implements http.RoundTripper for the journey's own ReverseProxy: it joins or leads a fill where the response may
 // be of use to others, and goes alone where not.
 func (j *journey) RoundTrip(out *http.Request) (*http.Response, error) {
+	send := j.goAlone
 	if j.collapses() {
-		return j.throughFill(out)
+		send = j.throughFill
 	}
-	return j.goAlone(out)
+	res, err := send(out)
+	if err == nil {
+		j.open = res.Body
+	}
+	return res, err
 }
 
 // collapses reports whether the request may share its fetch with others.
@@ -84,7 +94,7 @@ func (j *journey) collapses() bool {
 	switch {
 	case j.unstored != policy.None, j.r.Method != http.MethodGet, !j.matched.Collapse:
 		return false
-	case j.rq.Directives.NoStore, j.outcome.Fwd == policy.FwdRequest:
+	case j.rq.Directives.NoStore, j.outcome.Fwd == policy.FwdRequest, j.asksOrigin():
 		return false // it wants an answer of its own
 	case len(j.rq.Header["Range"]) > 0 && !j.wantsFromStart() && !j.validates():
 		return false
@@ -92,6 +102,11 @@ func (j *journey) collapses() bool {
 		return false
 	}
 	return true
+}
+
+// asksOrigin reports whether the request has a condition that only the origin can evaluate, and therefore must be given.
+func (j *journey) asksOrigin() bool {
+	return policy.Precondition(j.rq, 0, "", "", "") == policy.PreconditionOrigin
 }
 
 // wantsFromStart: a range from the first byte to the end is the whole, and worth fetching as such.
@@ -112,6 +127,10 @@ func (j *journey) validates() bool {
 // modifyResponse adds our fields to a response that is streamed to the client. They are set here and not on the
 // ResponseWriter, because an interim response would send them early and ReverseProxy would then drop them.
 func (j *journey) modifyResponse(res *http.Response) error {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		j.out.status = res.StatusCode // is written past the recorder
+		return nil
+	}
 	if j.tells() {
 		var buf [160]byte
 		res.Header["Cache-Status"] = append(res.Header["Cache-Status"], string(j.outcome.AppendCacheStatus(buf[:0], j.h.opt.Cache.Name)))

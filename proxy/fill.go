@@ -182,7 +182,7 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	switch {
-	case a.entry != nil && (leads || a.entry.Selects(j.cacheKey.Extras, j.rq.Header)), a.err != nil && a.entry == nil:
+	case a.entry != nil && (leads || j.mayShare(a)), a.err != nil && a.entry == nil:
 		f.leave(j)
 		j.outcome.Collapsed = !leads
 		return j.take(a)
@@ -195,6 +195,17 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 	}
 	f.leave(j)
 	return j.notShared(out, a)
+}
+
+// mayShare reports whether the stored response that has answered another one's fetch answers this request too.
+func (j *journey) mayShare(a answer) bool {
+	switch {
+	case a.personal, !a.entry.Selects(j.cacheKey.Extras, j.rq.Header), !j.h.covers(j.rq, a.entry):
+		return false
+	case a.reason == policy.ServedIfError:
+		return policy.MayServeIfError(j.rq.Directives, a.entry.Freshness(), j.h.opt.Now())
+	}
+	return true
 }
 
 // notShared: the response was for somebody else. Where Vary alone stands between, what it nominates is known now, and one more

@@ -101,7 +101,7 @@ func (t *fills) release(n int64) { t.memory.Add(-n) }
 // again looks into near memory once more for a response that is fresh for this request, other than the one it has found unfit.
 func (j *journey) again() *store.Entry {
 	e, ok := j.h.opt.Store.LookupNear(j.cacheKey, j.rq.Header)
-	if !ok || e == j.stored || !j.covers(e) || !j.usable(e) {
+	if !ok || e == j.stored || !j.h.covers(j.rq, e) || !j.usable(e) {
 		return nil
 	}
 	return e

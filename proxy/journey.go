@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"net/netip"
 	"time"
@@ -59,8 +60,9 @@ type journey struct {
 	out     *recorder // the writer of a fetch, which counts; nil for a hit
 
 	// of the fetch
-	shareClass string // see shareKey
-	rejoined   bool   // a second fill was tried because Vary kept us from the first
+	open       io.Closer // the response's body
+	shareClass string    // see shareKey
+	rejoined   bool      // a second fill was tried because Vary kept us from the first
 }
 
 // begin takes the time and the mark against which later invalidations are compared.

@@ -52,11 +52,11 @@ func (j *journey) evaluate() bool {
 	case j.stored == nil:
 		return false
 	}
-	if policy.Precondition(j.rq, j.stored.Status(), "", "", "") == policy.PreconditionOrigin {
+	if j.asksOrigin() {
 		j.forward(policy.FwdRequest, policy.Conditional)
 		return false
 	}
-	if !j.covers(j.stored) {
+	if !j.h.covers(j.rq, j.stored) {
 		j.forward(policy.FwdPartial, policy.PartialMiss)
 		return false
 	}
@@ -83,12 +83,12 @@ func (j *journey) hit(why policy.Reason) {
 }
 
 // covers reports whether e holds all that the request asks for: a stored partial response answers only ranges inside of it.
-func (j *journey) covers(e *store.Entry) bool {
+func (h *Handler) covers(rq policy.Request, e *store.Entry) bool {
 	part, partial := e.Part()
 	if !partial {
 		return true
 	}
-	ranges, result := policy.SelectRange(j.rq, e.ETag(), e.LastModified(), e.Date(), part.Total, j.h.opt.Cache.MaxRanges)
+	ranges, result := policy.SelectRange(rq, e.ETag(), e.LastModified(), e.Date(), part.Total, h.opt.Cache.MaxRanges)
 	if result != policy.RangePartial {
 		return false
 	}
