@@ -125,7 +125,7 @@ func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, e
 	if err != nil {
 		return r.misread(err)
 	}
-	variant, chosen, ok := selectVariant(root, key.Extras, h)
+	variant, chosen, ok := selectVariant(root, key.Extras, h, nomination, guess)
 	if !ok {
 		return Result{VaryMiss: len(root) > 0}, nil
 	}

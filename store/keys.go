@@ -89,19 +89,19 @@ func newKeyspace(prefix string) keyspace {
 // resourceKeys are the keys of one URL.
 type resourceKeys struct {
 	root  string // P:v:{URL}
-	stem  string // P:e:{URL}: to which a variant is appended
 	space keyspace
 }
 
 func (k keyspace) of(url string) resourceKeys {
-	buf := make([]byte, 0, len(k.root)+min(len(url), maxKeyURL)+64)
-	buf = append(appendKeyURL(append(buf, k.root...), url), '}')
-	root := string(buf)
-	return resourceKeys{root: root, stem: k.entry + root[len(k.root):] + ":", space: k}
+	var buffer [512]byte
+	root := append(appendKeyURL(append(buffer[:0], k.root...), url), '}')
+	return resourceKeys{root: string(root), space: k}
 }
 
 // entryKey is P:e:{URL}:VARIANT.
-func (r resourceKeys) entryKey(variant string) string { return r.stem + variant }
+func (r resourceKeys) entryKey(variant string) string {
+	return r.space.entry + r.root[len(r.space.root):] + ":" + variant
+}
 
 // variantOf hashes what distinguishes one response of a URL from the others.
 func variantOf(extras string, nomination policy.Nomination, selection []byte) string {

@@ -49,8 +49,11 @@ func parseRootVariant(value string) (v rootVariant, ok bool) {
 }
 
 // selectVariant returns the variant that the request selects among those that the root names: of several, the latest response
-// (RFC 9111 section 4.1). ok is false when it selects none.
-func selectVariant(root map[string]string, extras string, h http.Header) (variant string, chosen rootVariant, ok bool) {
+// (RFC 9111 section 4.1). ok is false when it selects none. guess is the variant that it would select under the nomination
+// guessed.
+func selectVariant(
+	root map[string]string, extras string, h http.Header, guessed policy.Nomination, guess string,
+) (variant string, chosen rootVariant, ok bool) {
 	var seen []policy.Nomination
 	chosen.responseTime = math.MinInt64
 	for _, value := range root {
@@ -59,7 +62,10 @@ func selectVariant(root map[string]string, extras string, h http.Header) (varian
 			continue
 		}
 		seen = append(seen, v.nomination)
-		name := variantOf(extras, v.nomination, v.nomination.AppendSelection(nil, h))
+		name := guess
+		if v.nomination != guessed {
+			name = variantOf(extras, v.nomination, v.nomination.AppendSelection(nil, h))
+		}
 		candidate, readable := parseRootVariant(root[name])
 		if readable && candidate.nomination == v.nomination && candidate.responseTime >= chosen.responseTime {
 			variant, chosen, ok = name, candidate, true
