@@ -94,7 +94,7 @@ func (j *journey) collapses() bool {
 	switch {
 	case j.unstored != policy.None, j.r.Method != http.MethodGet, !j.matched.Collapse:
 		return false
-	case j.rq.Directives.NoStore, j.outcome.Fwd == policy.FwdRequest, j.asksOrigin():
+	case j.rq.Directives.NoStore, j.outcome.Fwd == policy.FwdRequest, j.asksOrigin(), j.wantsNews():
 		return false // it wants an answer of its own
 	case len(j.rq.Header["Range"]) > 0 && !j.wantsFromStart() && !j.validates():
 		return false
@@ -107,6 +107,14 @@ func (j *journey) collapses() bool {
 // asksOrigin reports whether the request has a condition that only the origin can evaluate, and therefore must be given.
 func (j *journey) asksOrigin() bool {
 	return policy.Precondition(j.rq, 0, "", "", "") == policy.PreconditionOrigin
+}
+
+// wantsNews reports whether the request would refuse a response of this very moment: one that asks for validation (no-cache, max-age=0)
+// may not be answered by a fetch that began before it (RFC 9111 section 4).
+func (j *journey) wantsNews() bool {
+	now := j.start
+	ideal := policy.Freshness{Born: now, Lifetime: policy.MaxDelta}
+	return policy.Evaluate(j.rq, ideal, now, j.matched).Action != policy.Fresh
 }
 
 // wantsFromStart: a range from the first byte to the end is the whole, and worth fetching as such.

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"time"
 
 	"cacheproxy/policy"
 )
@@ -58,6 +59,7 @@ type fill struct {
 	head     http.Response // of a shared answer, as it came: net/http adds trailers to the other one when the body ends
 	trailer  http.Header
 	readers  []*reader
+	late     *time.Timer   // ends a body that nobody waits for when it has taken too long; nil = not set yet
 	moved    chan struct{} // closed when a reader of a windowed body has come, moved or left
 }
 
@@ -85,7 +87,7 @@ func (f *fill) attach(j *journey) bool {
 	if f.dead || f.windowed || f.err != nil || !j.h.opt.Store.Current(f.x.key.URL, f.x.stamp) {
 		return false
 	}
-	if f.decided && (!f.answer.shared || !f.answer.plan.selects(j.rq.Header)) {
+	if f.decided && !(f.answer.shared && f.answer.plan.answers(j)) {
 		return false
 	}
 	f.waiters++
@@ -97,6 +99,11 @@ func (f *fill) attach(j *journey) bool {
 func (f *fill) leave(j *journey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.countOut(j)
+}
+
+// countOut is leave with the lock held.
+func (f *fill) countOut(j *journey) {
 	if j == f.leader {
 		if f.left {
 			return
@@ -108,6 +115,18 @@ func (f *fill) leave(j *journey) {
 	}
 	f.waiters--
 	f.progress()
+	f.abandon()
+}
+
+// handOver is called by a reader whose client has left while it pulled: others may have left since, and relied on it.
+func (f *fill) handOver() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.abandon()
+}
+
+// abandon decides what becomes of a fill that nobody waits for. Called with the lock held.
+func (f *fill) abandon() {
 	if f.waiters > 0 {
 		return
 	}
@@ -119,8 +138,11 @@ func (f *fill) leave(j *journey) {
 	case !f.decided || f.windowed:
 		f.dead = true
 		f.cancel()
-	case f.answer.shared && !f.pulling:
-		f.goOnWithoutReaders()
+	case f.answer.shared:
+		f.endInTime()
+		if !f.pulling {
+			f.goOnWithoutReaders()
+		}
 	}
 }
 
@@ -133,6 +155,27 @@ func (f *fill) goOnWithoutReaders() {
 			f.pull()
 		}
 	}()
+}
+
+// endInTime sees to it that a body which nobody waits for is not read for longer than it may take to be stored. Called with the lock
+// held.
+func (f *fill) endInTime() {
+	left := f.answer.plan.timeLeft()
+	if f.late == nil {
+		f.late = time.AfterFunc(left, f.endOrphan)
+	} else {
+		f.late.Reset(left)
+	}
+}
+
+// endOrphan ends a fetch that nobody waits for and that cannot be stored any more.
+func (f *fill) endOrphan() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiters == 0 && !f.done {
+		f.dead = true
+		f.cancel()
+	}
 }
 
 // claim takes the right to pull for the goroutine that no reader has, and reports false when there is nothing left to pull or
@@ -186,7 +229,7 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 		f.leave(j)
 		j.outcome.Collapsed = !leads
 		return j.take(a)
-	case a.shared && (leads || a.plan.selects(j.rq.Header)):
+	case a.shared && (leads || a.plan.answers(j)):
 		j.outcome.Collapsed = !leads
 		return j.readFrom(f, a, leads), nil
 	case leads && f.take(out.Context()):
@@ -287,7 +330,7 @@ func (n interim) passOn(ctx context.Context) {
 
 // prepare makes the shared request out of the leader's: detached from its client, with our question instead of its own.
 func (f *fill) prepare(out *http.Request) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(f.t.h.stop)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
 			n := interim{status, http.Header(header).Clone()}
@@ -352,11 +395,16 @@ func (f *fill) fetch() (any, error) {
 func (f *fill) exchange() (a answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			f.t.h.opt.Log.Error("a round trip panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			a = answer{err: fmt.Errorf("proxy: the round trip panicked: %v", p)}
+			a = answer{err: f.t.h.panicked("a round trip", p)}
 		}
 	}()
 	return f.x.do(f.out)
+}
+
+// panicked logs a panic and makes an error of it.
+func (h *Handler) panicked(what string, p any) error {
+	h.opt.Log.Error(what+" panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	return fmt.Errorf("proxy: %s panicked: %v", what, p)
 }
 
 // decide publishes the answer.
@@ -378,8 +426,8 @@ func (f *fill) decide(a answer) {
 	if !a.shared {
 		f.dead = true
 		f.closeOrphan()
-	} else if f.waiters == 0 {
-		f.goOnWithoutReaders()
+	} else {
+		f.abandon()
 	}
 	f.changed()
 	f.mu.Unlock()

@@ -90,9 +90,19 @@ func (p *plan) selects(h http.Header) bool {
 	return bytes.Equal(p.nomination.AppendSelection(buf[:0], h), p.selection)
 }
 
+// answers reports whether the response may answer the journey too, as it might from the store: it is selected, and fresh for it.
+func (p *plan) answers(j *journey) bool {
+	return p.selects(j.rq.Header) && policy.Evaluate(j.rq, p.fresh, j.h.opt.Now(), j.matched).Action == policy.Fresh
+}
+
+// timeLeft is how long the body may still take if it is to be stored.
+func (p *plan) timeLeft() time.Duration {
+	return p.x.h.opt.Cache.MaxFill - p.x.h.opt.Now().Sub(p.got)
+}
+
 // keep stores the response with this body, which has ended well. It copies body.
 func (p *plan) keep(body []byte) policy.Reason {
-	if p.x.h.opt.Now().Sub(p.got) > p.x.h.opt.Cache.MaxFill {
+	if p.timeLeft() < 0 {
 		return policy.TooSlow
 	}
 	d := store.Draft{

@@ -54,6 +54,11 @@ func (f *fill) free() {
 // pull reads once from upstream. The store holds the response before any reader is given its last byte, so that a client who asks
 // again at once finds it there. Only the one that has set pulling calls it; pulling is off again afterwards.
 func (f *fill) pull() {
+	defer func() {
+		if p := recover(); p != nil { // else the others would wait for ever, and without a reader the process would end
+			f.finish(0, f.t.h.panicked("reading a body", p))
+		}
+	}()
 	res := f.answer.res
 	p, ok := f.room()
 	if !ok {
@@ -61,6 +66,9 @@ func (f *fill) pull() {
 		return
 	}
 	n, err := res.Body.Read(p)
+	if n < 0 || n > len(p) {
+		panic("a body's Read returns an impossible count")
+	}
 	if err == nil && f.size+int64(n) == res.ContentLength {
 		err = atEnd(res.Body)
 	}
@@ -139,17 +147,14 @@ func (f *fill) openWindow() {
 	}()
 }
 
-// slowest returns the reader that is furthest behind, and how far the next one is.
-func (f *fill) slowest() (last *reader, next int64) {
-	next = f.size
+// slowest returns how far the reader is that is furthest behind, and how far the first one before it: several may be at one place.
+func (f *fill) slowest() (last, next int64) {
+	last, next = f.size, f.size
 	for _, r := range f.readers {
 		switch {
-		case last == nil || r.off < last.off:
-			if last != nil {
-				next = min(next, last.off)
-			}
-			last = r
-		default:
+		case r.off < last:
+			last, next = r.off, last
+		case r.off > last:
 			next = min(next, r.off)
 		}
 	}
@@ -161,11 +166,8 @@ func (f *fill) trim() {
 	if len(f.readers) < f.waiters {
 		return
 	}
-	from := f.size
-	if last, _ := f.slowest(); last != nil {
-		from = last.off
-	}
-	f.dropTo(from)
+	last, _ := f.slowest()
+	f.dropTo(last)
 }
 
 func (f *fill) dropTo(from int64) {
@@ -234,6 +236,9 @@ func (f *fill) finish(n int, err error) {
 
 	f.mu.Lock()
 	f.done, f.err = true, err
+	if f.late != nil {
+		f.late.Stop()
+	}
 	f.trailer = res.Trailer
 	f.extend(n)
 	f.mu.Unlock()

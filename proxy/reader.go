@@ -116,7 +116,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			break
 		}
 		if n > 0 || err != nil {
-			r.wrote = true
+			r.wrote = r.res.ContentLength >= 0 // else ReverseProxy flushes each write, and another goroutine of its own may do so
 			return n, err
 		}
 		if r.wrote {
@@ -124,7 +124,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			r.wrote = false
 		}
 		if wait == nil {
-			r.f.pull()
+			r.pull()
 			continue
 		}
 		select {
@@ -142,6 +142,9 @@ func (r *reader) next(p []byte) (n int, wait <-chan struct{}, err error) {
 	f := r.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.gone {
+		return 0, nil, errLeft
+	}
 	if r.end >= 0 && r.off >= r.end {
 		return 0, nil, io.EOF
 	}
@@ -194,28 +197,53 @@ func (r *reader) goOn() bool {
 	if err != nil {
 		return false
 	}
-	first, _, _, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
-	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || res.Header.Get("Etag") != tag {
+	first, end, total, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
+	whole := end == r.end-1 || r.end < 0 && end == total-1
+	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || !whole || res.Header.Get("Etag") != tag {
 		_ = res.Body.Close()
 		return false
 	}
-	r.alone = res.Body
+	r.alone = &exactly{res.Body, end - first + 1}
 	return true
+}
+
+// exactly is a body of so many bytes: one that ends before is not taken for the whole.
+type exactly struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *exactly) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); err == io.EOF && b.left != 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// pull reads on from upstream, for all. The client may leave meanwhile; then it is counted out at once, so that a read which nobody
+// wants is ended, and the reader hands over after it.
+func (r *reader) pull() {
+	stop := context.AfterFunc(r.j.r.Context(), r.leave)
+	r.f.pull()
+	if !stop() {
+		r.f.handOver()
+	}
 }
 
 // leave takes the reader out of the fill, once.
 func (r *reader) leave() {
+	f := r.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if r.gone {
 		return
 	}
 	r.gone = true
-	f := r.f
-	f.mu.Lock()
 	if i := slices.Index(f.readers, r); i >= 0 {
 		f.readers = slices.Delete(f.readers, i, i+1)
 	}
-	f.mu.Unlock()
-	f.leave(r.j)
+	f.countOut(r.j)
 }
 
 // Close implements io.Closer: the journey leaves the fill.

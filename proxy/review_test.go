@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,3 +245,251 @@ func (s switched) Close() error {
 	_ = s.w.Close()
 	return s.PipeReader.Close()
 }
+
+// What a request wants of a stored response it wants of another one's fetch.
+func TestRequestDirectivesHoldForAFetchThatIsUnderWay(t *testing.T) {
+	for _, c := range []struct {
+		field string
+		joins bool
+	}{
+		{"Cache-Control: no-cache", false}, {"Cache-Control: max-age=0", false}, {"Pragma: no-cache", false},
+		{"Cache-Control: max-age=5", false}, {"Cache-Control: max-age=50", true}, {"Cache-Control: min-fresh=55", false},
+		{"X-Plain: 1", true},
+	} {
+		t.Run(c.field, func(t *testing.T) {
+			onStage(t, func(s *stage) {
+				a := s.ask("/")
+				body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+				synctest.Wait()
+				time.Sleep(10 * time.Second)
+				b := s.ask("/", c.field)
+				synctest.Wait()
+				if !c.joins {
+					(<-s.calls).whole(200, "new", "Cache-Control: max-age=60")
+					wantAll(t, []*asker{b}, 200, "new")
+				}
+				_, _ = io.WriteString(body, "old")
+				_ = body.Close()
+				wantAll(t, []*asker{a}, 200, "old")
+				if c.joins {
+					wantAll(t, []*asker{b}, 200, "old")
+				}
+			})
+		})
+	}
+}
+
+func TestStaleFetchIsNotJoined(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=10")
+		synctest.Wait()
+		time.Sleep(11 * time.Second)
+		b := s.ask("/")
+		(<-s.calls).whole(200, "new", "Cache-Control: max-age=10")
+		wantAll(t, []*asker{b}, 200, "new")
+		_, _ = io.WriteString(body, "old")
+		_ = body.Close()
+		wantAll(t, []*asker{a}, 200, "old")
+	})
+}
+
+// Readers that stand still at one and the same place are left behind together.
+func TestTwoStalledReadersHoldNobodyBack(t *testing.T) {
+	onStage(t, func(s *stage) {
+		stalled := []*asker{{block: make(chan struct{})}, {block: make(chan struct{})}}
+		for _, a := range stalled {
+			s.asking(a, "/")
+		}
+		fast := s.ask("/")
+		synctest.Wait()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		want := strings.Repeat("0123456789abcdef", 1<<14)
+		begin(body, want)
+		go func() {
+			_, _ = io.WriteString(body, want[1:])
+			_ = body.Close()
+		}()
+		select {
+		case <-fast.done:
+		case <-time.After(time.Hour): // the bubble's clock
+			t.Error("the fast reader waits")
+		}
+		for _, a := range stalled {
+			close(a.block)
+			<-a.done
+		}
+		wantAll(t, []*asker{fast}, 200, want)
+	}, small)
+}
+
+// The client who reads from upstream for all may leave while upstream is silent.
+func TestPullingClientLeavesASilentUpstream(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		c := <-s.calls
+		body := c.answer(200, "Cache-Control: max-age=600")
+		_, _ = io.WriteString(body, "a")
+		synctest.Wait()
+		a.left()
+		synctest.Wait()
+		b := s.ask("/")
+		synctest.Wait()
+		_, _ = io.WriteString(body, "b")
+		synctest.Wait()
+		b.left()
+		synctest.Wait()
+		if c.Context().Err() != nil {
+			t.Error("it was worth keeping")
+		}
+		time.Sleep(61 * time.Second) // more than it may take to be stored
+		<-c.Context().Done()
+		_ = body.CloseWithError(c.Context().Err()) // as a transport does
+		<-a.done
+		<-b.done
+		synctest.Wait()
+		if held := s.h.fills.memory.Load(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+	})
+}
+
+func TestPullingClientWhoLeavesHandsOver(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=600")
+		_, _ = io.WriteString(body, "a")
+		synctest.Wait()
+		a.left()
+		synctest.Wait()
+		_, _ = io.WriteString(body, "b")
+		_, _ = io.WriteString(body, "c")
+		_ = body.Close()
+		<-a.done
+		synctest.Wait()
+		wantAll(t, s.askMany(1, "/"), 200, "abc")
+		s.wantCalls(1)
+	})
+}
+
+// Nobody reads a window on behalf of a client who has left.
+func TestPullingClientOfAWindowLeaves(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		c := <-s.calls
+		body := c.answer(200, "Cache-Control: max-age=600")
+		begin(body, "x")
+		_, _ = body.Write(make([]byte, 100<<10))
+		synctest.Wait()
+		a.left()
+		synctest.Wait()
+		if c.Context().Err() == nil {
+			t.Error("the request goes on for nobody")
+		}
+		_ = body.CloseWithError(io.ErrClosedPipe)
+		<-a.done
+	}, small)
+}
+
+type panickingBody struct{ io.ReadCloser }
+
+func (panickingBody) Read([]byte) (int, error) { panic("on purpose") }
+
+func TestPanicInABodyEndsAllWaiters(t *testing.T) {
+	onStage(t, func(s *stage) {
+		all := s.askMany(3, "/")
+		synctest.Wait()
+		h := http.Header{"Cache-Control": {"max-age=60"}}
+		(<-s.calls).reply <- result{res: &http.Response{StatusCode: 200, Header: h, Body: panickingBody{http.NoBody}, ContentLength: -1}}
+		for _, a := range all {
+			if <-a.done; a.aborted != http.ErrAbortHandler { //nolint:errorlint // the very value is what net/http looks for
+				t.Errorf("ended with %v", a.aborted)
+			}
+		}
+		synctest.Wait()
+		if held := s.h.fills.memory.Load(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+	})
+}
+
+// A fill that has lost its place in the table ends with the Handler all the same.
+func TestCloseEndsAFillThatWasReplaced(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		old := <-s.calls
+		body := old.answer(200, "Cache-Control: max-age=600")
+		_, _ = io.WriteString(body, "x")
+		synctest.Wait()
+		a.left()
+		synctest.Wait()
+		s.h.opt.Store.Forget("http://example.com/")
+		b := s.ask("/")
+		(<-s.calls).whole(200, "new", "Cache-Control: max-age=60")
+		wantAll(t, []*asker{b}, 200, "new")
+		go func() {
+			<-old.Context().Done()
+			_ = body.CloseWithError(io.ErrUnexpectedEOF)
+		}()
+	})
+}
+
+// The rest that is fetched for a slow reader alone is the whole rest, or it is an error.
+func TestSlowReaderIsNotGivenHalfOfTheRest(t *testing.T) {
+	onStage(t, func(s *stage) {
+		slow := &asker{block: make(chan struct{})}
+		s.asking(slow, "/")
+		fast := s.ask("/")
+		synctest.Wait()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60", `ETag: "v1"`)
+		want := strings.Repeat("0123456789abcdef", 1<<14)
+		begin(body, want)
+		go func() {
+			_, _ = io.WriteString(body, want[1:])
+			_ = body.Close()
+		}()
+		<-fast.done
+		close(slow.block)
+		again := <-s.calls
+		var from int
+		if _, err := parseFrom(again.Header.Get("Range"), &from); err != nil {
+			t.Fatal(err)
+		}
+		again.whole(206, want[from:from+10], `ETag: "v1"`, "Content-Range: "+contentRange(policy.ByteRange{First: int64(from), Last: int64(from) + 9}, int64(len(want))))
+		if <-slow.done; slow.aborted == nil {
+			t.Errorf("ended well after %d of %d bytes", slow.body.Len(), len(want))
+		}
+	}, small)
+}
+
+// ReverseProxy flushes a body of unknown length after each write and, from a goroutine of its own, once more at the start: a flush
+// of ours beside that would be a race.
+func TestFlushesAreNotDoubled(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := &countingFlushes{asker: &asker{}}
+		done := make(chan struct{})
+		a.header = make(http.Header)
+		r, _ := http.NewRequest("GET", "http://example.com/", nil)
+		go func() {
+			defer close(done)
+			s.h.ServeHTTP(a, r)
+		}()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		for range 5 {
+			_, _ = io.WriteString(body, "x")
+			synctest.Wait()
+		}
+		_ = body.Close()
+		<-done
+		if n := a.flushes.Load(); n > 6 {
+			t.Errorf("%d flushes of 5 writes", n)
+		}
+	})
+}
+
+type countingFlushes struct {
+	*asker
+	flushes atomic.Int64
+}
+
+func (c *countingFlushes) Flush() { c.flushes.Add(1) }
