@@ -58,7 +58,7 @@ func (j *journey) takeStored(a answer) error {
 	j.decision = policy.Decision{}
 	j.outcome.FwdStatus = a.status
 	j.outcome.HasTTL, j.outcome.TTL = true, a.entry.Freshness().TTL(j.h.opt.Now())
-	j.outcome.Stored = a.saved
+	j.outcome.Stored = a.saved && !j.outcome.Collapsed
 	j.failure = a.err
 	if a.reason != policy.None {
 		j.outcome.Detail = a.reason

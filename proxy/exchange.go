@@ -37,7 +37,7 @@ type exchange struct {
 func (j *journey) exchange() *exchange {
 	return &exchange{
 		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.r.Host,
-		target: j.r.URL, path: j.rawPath, key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
+		target: j.r.URL, path: j.keyPath(), key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
 	}
 }
 

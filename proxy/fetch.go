@@ -18,13 +18,14 @@ var errStored = errors.New("proxy: answered from the store")
 // knows hop-by-hop fields, upgrades, trailers and interim responses; we are its Transport.
 func (j *journey) fetch() {
 	if j.rq.Directives.OnlyIfCached && j.unstored == policy.None {
+		j.outcome.Fwd = policy.FwdNone
 		j.problem(problem{status: http.StatusGatewayTimeout, reason: policy.OnlyIfCached, detail: "nothing stored can answer this request"})
 		return
 	}
 	j.out = &recorder{ResponseWriter: j.w}
 	j.w = j.out
 	r := j.r
-	if j.unstored == policy.Upgrade {
+	if isUpgrade(r.Header) { // a hijacked connection outlives the server's Shutdown
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(j.h.stop, cancel)()
@@ -55,6 +56,10 @@ func (j *journey) rewrite(pr *httputil.ProxyRequest) {
 	if j.trusted {
 		// ReverseProxy has dropped these three; addHopFields continues them.
 		restore(out.Header, j.r.Header, "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For")
+	}
+	if len(out.Header["Upgrade"]) > 0 && !isUpgrade(j.r.Header) {
+		delete(out.Header, "Upgrade")
+		delete(out.Header, "Connection")
 	}
 	j.addHopFields(out.Header)
 	out.URL.RawQuery = j.query // ReverseProxy has cleaned it; the upstream gets the client's bytes
@@ -159,8 +164,9 @@ func (j *journey) fail(_ http.ResponseWriter, _ *http.Request, err error) {
 		return
 	}
 	j.failure = err
-	if j.r.Context().Err() != nil {
-		return // the client has gone, nobody reads an answer
+	ctx := j.r.Context()
+	if errors.Is(ctx.Err(), context.Canceled) && ctx.Value(http.ServerContextKey) != nil {
+		panic(http.ErrAbortHandler) // the client has gone; to return without an answer would be one: 200, and empty
 	}
 	j.problem(upstreamProblem(err, j.r.Method))
 }

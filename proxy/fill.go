@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cacheproxy/policy"
+	"cacheproxy/store"
 )
 
 // fill is one fetch for many askers. It has two halves. Until the head is there, its waiters know nothing but interim responses,
@@ -210,7 +211,7 @@ func (f *fill) end() {
 func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 	f, leads, e := j.h.fills.join(j, j.fillKey())
 	if e != nil {
-		j.stored, j.decision = e, policy.Decision{}
+		j.stored, j.tier, j.decision = e, store.TierNear, policy.Decision{}
 		j.hit(policy.None)
 		return nil, errStored
 	}

@@ -32,8 +32,9 @@ type fills struct {
 	h      *Handler
 	flight singleflight.Group
 
-	mu    sync.Mutex
-	byKey map[string]*fill
+	mu         sync.Mutex
+	byKey      map[string]*fill
+	refreshing map[string]bool // keys that a background refresh is under way for
 
 	under  sync.WaitGroup // fills that are being fetched
 	memory atomic.Int64   // bytes reserved by bodies
@@ -41,7 +42,7 @@ type fills struct {
 }
 
 func newFills(h *Handler) *fills {
-	return &fills{h: h, byKey: make(map[string]*fill)}
+	return &fills{h: h, byKey: make(map[string]*fill), refreshing: make(map[string]bool)}
 }
 
 // join attaches the journey to the fill under this key, or to a new one. It returns a stored response instead when one has
@@ -61,11 +62,22 @@ func (t *fills) join(j *journey, key string) (f *fill, leads bool, e *store.Entr
 	return f, true, nil
 }
 
-// holds reports whether a fill under this key is under way.
-func (t *fills) holds(key string) bool {
+// claimRefresh takes the right to refresh what is stored under this key, and reports false where a fill or another refresh is under way.
+func (t *fills) claimRefresh(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.byKey[key] != nil
+	if t.byKey[key] != nil || t.refreshing[key] {
+		return false
+	}
+	t.refreshing[key] = true
+	return true
+}
+
+// endRefresh gives that right back.
+func (t *fills) endRefresh(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.refreshing, key)
 }
 
 // remove takes the fill out of the table, unless another one has its place.

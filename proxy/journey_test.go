@@ -188,5 +188,5 @@ func TestOutcomesOfTheRequest(t *testing.T) {
 	} {
 		r.get(c.target, c.fields...).status(t, c.want)
 	}
-	r.get("/nothing", "Cache-Control: only-if-cached").status(t, "cacheproxy; fwd=uri-miss; detail=only-if-cached")
+	r.get("/nothing", "Cache-Control: only-if-cached").status(t, "cacheproxy; detail=only-if-cached")
 }

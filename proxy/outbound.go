@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"cacheproxy/policy"
@@ -83,12 +84,19 @@ func (j *journey) target() {
 	if raw == escaped || raw == "" {
 		return
 	}
-	if strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") {
+	if strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") && stillSays(raw, j.r.URL.Path) {
 		j.rawPath, j.opaque = raw, true
 	}
 	if strings.Contains(raw, "#") {
 		j.refuse(policy.AmbiguousPath)
 	}
+}
+
+// stillSays reports whether the raw path is that of the URL: a handler before us may have changed the URL (http.StripPrefix), and what
+// it wants is asked for then.
+func stillSays(raw, path string) bool {
+	decoded, err := url.PathUnescape(raw)
+	return err == nil && decoded == path
 }
 
 func (j *journey) needsCleaning(h http.Header) bool {
@@ -137,7 +145,7 @@ func (j *journey) refuseWhatCannotBeStored() {
 	switch {
 	case r.Method == http.MethodConnect:
 		j.refuse(policy.MethodNotStored)
-	case len(r.Header["Upgrade"]) > 0 && isUpgrade(r.Header):
+	case isUpgrade(r.Header):
 		j.refuse(policy.Upgrade)
 	case policy.SafeMethod(r.Method) && (r.ContentLength != 0 || len(r.TransferEncoding) > 0):
 		j.refuse(policy.RequestBody)
@@ -169,8 +177,18 @@ func (j *journey) rerouted() bool {
 	return false
 }
 
-// isUpgrade reports whether Connection lists the token upgrade (RFC 9110 section 7.8).
+// isUpgrade reports whether the request asks for another protocol and Connection lists the token upgrade (RFC 9110 section 7.8). To
+// take HTTP/2 or TLS for that would hand the client a connection to upstream on which no rule holds: such a wish is not passed
+// on, and the request is answered as if it had none.
 func isUpgrade(h http.Header) bool {
+	if len(h["Upgrade"]) == 0 {
+		return false
+	}
+	for _, protocol := range h["Upgrade"] {
+		if c := strings.ToLower(protocol); strings.Contains(c, "h2c") || strings.Contains(c, "http/") || strings.Contains(c, "tls/") {
+			return false
+		}
+	}
 	for _, line := range h["Connection"] {
 		for token := range strings.SplitSeq(line, ",") {
 			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
@@ -183,11 +201,15 @@ func isUpgrade(h http.Header) bool {
 
 // key makes the cache key from what would be forwarded.
 func (j *journey) key() {
-	path := j.rawPath
+	j.cacheKey = j.matched.Key.Key(j.scheme, j.r.Host, j.keyPath(), j.query, j.rq.Header, j.sessionFields)
+}
+
+// keyPath is the path as forwarded, with the "?" of an empty query: "/a?" is not the bytes of "/a".
+func (j *journey) keyPath() string {
 	if j.r.URL.ForceQuery {
-		path += "?" // "/a?" is not the bytes of "/a"
+		return j.rawPath + "?"
 	}
-	j.cacheKey = j.matched.Key.Key(j.scheme, j.r.Host, path, j.query, j.rq.Header, j.sessionFields)
+	return j.rawPath
 }
 
 // viaNames are the Via values by protocol (RFC 9110 section 7.6.3), made once.

@@ -13,13 +13,14 @@ import (
 // journey whose client throws the answer away: it joins or leads the same fills. Only so many run at once; when there is no
 // slot, or the fetch is under way, a later request will start it.
 func (j *journey) refresh() {
-	h := j.h
-	if h.fills.holds(j.fillKey()) {
+	h, key := j.h, j.fillKey()
+	if !h.fills.claimRefresh(key) {
 		return
 	}
 	select {
 	case h.refreshes <- struct{}{}:
 	default:
+		h.fills.endRefresh(key)
 		h.refused(policy.RefreshLimit)
 		return
 	}
@@ -28,6 +29,7 @@ func (j *journey) refresh() {
 	go func() {
 		defer h.work.Done()
 		defer func() { <-h.refreshes }()
+		defer h.fills.endRefresh(key)
 		b.fetchQuietly()
 	}()
 }
@@ -37,9 +39,12 @@ func (j *journey) behind() *journey {
 	b := *j
 	b.r = j.r.Clone(j.h.stop)
 	b.r.Method, b.r.Body, b.r.ContentLength = http.MethodGet, http.NoBody, 0
-	policy.ClearConditionals(b.r.Header)
 	header := j.rq.Header.Clone()
-	policy.ClearConditionals(header)
+	for _, h := range [...]http.Header{b.r.Header, header} {
+		policy.ClearConditionals(h)
+		delete(h, "Cache-Control") // the client's wishes are about its own request
+		delete(h, "Pragma")
+	}
 	b.rq.Method, b.rq.Header = http.MethodGet, header
 	b.rq.Directives = policy.RequestDirectives{}
 	b.in.Method, b.in.Header = http.MethodGet, b.r.Header

@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -493,3 +497,115 @@ type countingFlushes struct {
 }
 
 func (c *countingFlushes) Flush() { c.flushes.Add(1) }
+
+// HTTP2-Settings and "Upgrade: h2c", which curl --http2 sends, are neither passed on nor a reason not to answer from the store.
+func TestUpgradeToAnotherHTTPIsNotPassedOn(t *testing.T) {
+	r := newRig(t, cacheable)
+	request := "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"
+	r.raw(request)
+	if h := r.lastSeen().Header; h["Upgrade"] != nil || h["Http2-Settings"] != nil || h["Connection"] != nil {
+		t.Errorf("%v", h)
+	}
+	if out := r.raw(request); !strings.Contains(out, "cacheproxy; hit") {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestCloseEndsUpgradedConnectionsOfBypassedPaths(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		c, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = buffered.ReadByte()
+	}, withRules(t, policy.RuleSpec{Bypass: true}))
+	c, err := net.Dial("tcp", r.proxy.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	br := bufio.NewReader(c)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil || res.StatusCode != 101 || res.Header["Cache-Status"] != nil {
+		t.Fatalf("%v %v", res, err)
+	}
+	r.h.cancel()
+	if _, err := br.ReadByte(); err != io.EOF {
+		t.Errorf("the connection has not been ended: %v", err)
+	}
+}
+
+// To return without an answer is one: net/http makes an empty 200 of it.
+func TestRequestThatEndsIsNotAnsweredWithAnEmpty200(t *testing.T) {
+	onStage(t, func(s *stage) {
+		gone := s.ask("/", "Cache-Control: no-store")
+		<-s.calls
+		gone.left()
+		if <-gone.done; gone.aborted != http.ErrAbortHandler { //nolint:errorlint // the very value is what net/http looks for
+			t.Errorf("%v", gone.aborted)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		w := httptest.NewRecorder()
+		go func() { <-s.calls }()
+		s.h.ServeHTTP(w, httptest.NewRequest("GET", "http://example.com/", nil).WithContext(ctx))
+		if w.Code != 502 {
+			t.Errorf("%d", w.Code)
+		}
+	})
+}
+
+// A handler before ours may have changed the path; what it asks for is asked for, and is the key.
+func TestPathAsAMiddlewareLeavesIt(t *testing.T) {
+	onStage(t, func(s *stage) {
+		for _, c := range [][2]string{{"/api/x", "/x"}, {"/api/a|b", "/a%7Cb"}, {"/api/", "/"}} {
+			w := httptest.NewRecorder()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				http.StripPrefix("/api", s.h).ServeHTTP(w, httptest.NewRequest("GET", c[0], nil))
+			}()
+			call := <-s.calls
+			if got := call.URL.RequestURI(); got != c[1] {
+				t.Errorf("%s: %s", c[0], got)
+			}
+			call.whole(200, "x", "Cache-Control: max-age=60")
+			<-done
+		}
+	})
+}
+
+func TestUnsafeRequestForgetsAnEmptyQueryToo(t *testing.T) {
+	r := newRig(t, cacheable)
+	r.get("/a?")
+	r.get("/a?").status(t, "cacheproxy; hit; ttl=60")
+	r.do("POST", "/a?", strings.NewReader("x"))
+	r.get("/a?").status(t, "cacheproxy; fwd=uri-miss; ttl=60; stored")
+}
+
+// One refresh at a time for what is stored under one key, even where nothing is collapsed; and without the wishes of the client
+// who was served meanwhile.
+func TestOneRefreshAtATime(t *testing.T) {
+	no := false
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		(<-s.calls).whole(200, "1", "Cache-Control: max-age=10, stale-while-revalidate=60")
+		wantAll(t, []*asker{a}, 200, "1")
+		time.Sleep(11 * time.Second)
+		wantAll(t, s.askMany(20, "/", "Cache-Control: only-if-cached"), 200, "1")
+		c := <-s.calls
+		synctest.Wait()
+		s.wantCalls(2)
+		if c.Header["Cache-Control"] != nil {
+			t.Errorf("%v", c.Header)
+		}
+		c.whole(200, "2", "Cache-Control: max-age=10, stale-while-revalidate=60")
+		synctest.Wait()
+		wantAll(t, s.askMany(1, "/"), 200, "2")
+	}, withRules(t, policy.RuleSpec{Collapse: &no}))
+}
