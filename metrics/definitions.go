@@ -59,7 +59,8 @@ func newInstruments() instruments {
 				"A pipeline or a script is one operation. Operations refused by an open breaker are not counted.",
 			redisBuckets, "op"),
 		redisErrors: counters("cacheproxy_redis_errors_total",
-			"Operations on Redis that failed, each also in cacheproxy_redis_seconds_count. "+
+			"Operations on Redis that failed, each also in cacheproxy_redis_seconds_count, but for forget-dropped: too many "+
+				"URLs waited to be forgotten. What is tried again counts at each try. "+
 				"A key that does not exist is no failure, nor is a corrupt value (see cacheproxy_corrupt_total).",
 			"cause"),
 		breakerState: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -72,13 +73,15 @@ func newInstruments() instruments {
 				"Those that expired, were replaced or were invalidated are not counted."),
 		saves: counters("cacheproxy_saves_total",
 			"Responses that were to be stored, by how the Redis half ended, each once: ok; near-only (no Redis, or too large for it); "+
-				"dropped-full (the queue was full); dropped-slow (waited too long); refused (Redis holds something newer); "+
-				"error (also in cacheproxy_redis_errors_total, unless the breaker was open). "+
-				"Near memory may hold the response whatever is said here.",
+				"dropped-full (the queue was full); dropped-slow (waited too long); "+
+				"refused (Redis holds something newer, or the URL was forgotten since the fetch, or its time to be kept was over); "+
+				"error (also in cacheproxy_redis_errors_total, unless the breaker was open, the store closed, or saving pauses "+
+				"because Redis is out of memory). Near memory may hold the response whatever is said here.",
 			"result"),
 		refusals: counters("cacheproxy_refusals_total",
-			"Responses from upstream that policy did not store, by the first rule that said no (see the reasons in the "+
-				"documentation). Responses that were to be stored are in cacheproxy_saves_total instead, also when that failed.",
+			"What was not done, by reason: a response from upstream that was not stored, by the first rule that said no (the same "+
+				"words as detail in Cache-Status), or a background refresh that found no slot (refresh-limit). Responses that "+
+				"were to be stored and failed in Redis are in cacheproxy_saves_total.",
 			"reason"),
 		corrupt: counter("cacheproxy_corrupt_total",
 			"Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. "+
