@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"cacheproxy/policy"
-	"cacheproxy/store"
 )
 
 // fill is one fetch for many askers. It has two halves. Until the head is there, its waiters know nothing but interim responses,
@@ -207,63 +206,6 @@ func (f *fill) end() {
 	f.cancel()
 }
 
-// throughFill joins or leads the fill of this request and returns its part of the response.
-func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
-	f, leads, e := j.h.fills.join(j, j.fillKey())
-	if e != nil {
-		j.stored, j.tier, j.decision = e, store.TierNear, policy.Decision{}
-		j.hit(policy.None)
-		return nil, errStored
-	}
-	var a answer
-	var err error
-	if leads {
-		a, err = f.lead(j, out)
-	} else if a, err = f.await(out.Context()); err != nil {
-		f.leave(j)
-	}
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case a.entry != nil && (leads || j.mayShare(a)), a.err != nil && a.entry == nil:
-		f.leave(j)
-		j.outcome.Collapsed = !leads
-		return j.take(a)
-	case a.shared && (leads || a.plan.answers(j)):
-		j.outcome.Collapsed = !leads
-		return j.readFrom(f, a, leads), nil
-	case leads && f.take(out.Context()):
-		f.leave(j)
-		return j.take(a)
-	}
-	f.leave(j)
-	return j.notShared(out, a)
-}
-
-// mayShare reports whether the stored response that has answered another one's fetch answers this request too.
-func (j *journey) mayShare(a answer) bool {
-	switch {
-	case a.personal, !a.entry.Selects(j.cacheKey.Extras, j.rq.Header), !j.h.covers(j.rq, a.entry):
-		return false
-	case a.reason == policy.ServedIfError:
-		return policy.MayServeIfError(j.rq.Directives, a.entry.Freshness(), j.h.opt.Now())
-	}
-	return true
-}
-
-// notShared: the response was for somebody else. Where Vary alone stands between, what it nominates is known now, and one more
-// fill is tried for those who select the same; else the request goes alone.
-func (j *journey) notShared(out *http.Request, a answer) (*http.Response, error) {
-	if a.shared && !j.rejoined && a.plan.nomination != policy.NominationStar {
-		j.rejoined = true
-		j.nominate = a.plan.nomination
-		return j.throughFill(out)
-	}
-	j.outcome.Detail = policy.NotShareable
-	return j.goAlone(out)
-}
-
 // lead sends the request in this very goroutine and returns with the head. The client may leave meanwhile; then the journey is
 // counted out at once, which ends the request if nobody else waits.
 func (f *fill) lead(j *journey, out *http.Request) (answer, error) {
@@ -352,31 +294,6 @@ func (f *fill) prepare(out *http.Request) {
 	f.x.askForRest(f.out.Header)
 	close(f.ready)
 }
-
-// askForRest asks only for what a stored first part lacks. A strong validator says whether what comes is still the same
-// representation (RFC 9111 section 3.4); without one only a 200 is of use, which is what an origin sends that has no ranges
-// for this request any more, and for everything else the request is made again (missesThePoint).
-func (x *exchange) askForRest(h http.Header) {
-	if x.stored == nil || x.conditional {
-		return
-	}
-	part, partial := x.stored.Part()
-	if !partial || part.First != 0 {
-		return
-	}
-	missing, ok := policy.MissingRange(part)
-	if !ok {
-		return
-	}
-	h["Range"] = []string{missing}
-	if tag := x.stored.ETag(); isStrong(tag) {
-		h["If-Range"] = []string{tag}
-	}
-	x.completing = true
-}
-
-// isStrong reports whether tag is a strong validator (RFC 9110 section 8.8.3).
-func isStrong(tag string) bool { return len(tag) >= 2 && tag[0] == '"' }
 
 // fetch sends the request and publishes what was decided at the head. It never panics: under DoChan that would end the process.
 func (f *fill) fetch() (any, error) {

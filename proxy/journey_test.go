@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -189,4 +190,29 @@ func TestOutcomesOfTheRequest(t *testing.T) {
 		r.get(c.target, c.fields...).status(t, c.want)
 	}
 	r.get("/nothing", "Cache-Control: only-if-cached").status(t, "cacheproxy; detail=only-if-cached")
+}
+
+// If-Match and If-Unmodified-Since are for the origin (RFC 9111 section 4.3.2), whatever is stored.
+func TestIfMatchReachesTheOrigin(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Etag", `"1"`)
+		w.Header().Set("Cache-Control", "max-age=60")
+		if m := req.Header.Get("If-Match"); m != "" && m != `"1"` {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		_, _ = io.WriteString(w, "body")
+	})
+	r.get("/", `If-Match: "2"`).is(t, 412, "")
+	r.get("/").is(t, 200, "body")
+	r.get("/", `If-Match: "2"`).is(t, 412, "")
+	r.get("/", `If-Match: "1"`).is(t, 200, "body")
+}
+
+func TestUnsafeRequestForgetsAnEmptyQueryToo(t *testing.T) {
+	r := newRig(t, cacheable)
+	r.get("/a?")
+	r.get("/a?").status(t, "cacheproxy; hit; ttl=60")
+	r.do("POST", "/a?", strings.NewReader("x"))
+	r.get("/a?").status(t, "cacheproxy; fwd=uri-miss; ttl=60; stored")
 }

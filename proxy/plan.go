@@ -183,6 +183,31 @@ func join(whole, a policy.Part, aBody []byte, b policy.Part, bBody []byte) []byt
 	return out
 }
 
+// askForRest asks only for what a stored first part lacks. A strong validator says whether what comes is still the same
+// representation (RFC 9111 section 3.4); without one only a 200 is of use, which is what an origin sends that has no ranges
+// for this request any more, and for everything else the request is made again (missesThePoint).
+func (x *exchange) askForRest(h http.Header) {
+	if x.stored == nil || x.conditional {
+		return
+	}
+	part, partial := x.stored.Part()
+	if !partial || part.First != 0 {
+		return
+	}
+	missing, ok := policy.MissingRange(part)
+	if !ok {
+		return
+	}
+	h["Range"] = []string{missing}
+	if tag := x.stored.ETag(); isStrong(tag) {
+		h["If-Range"] = []string{tag}
+	}
+	x.completing = true
+}
+
+// isStrong reports whether tag is a strong validator (RFC 9110 section 8.8.3).
+func isStrong(tag string) bool { return len(tag) >= 2 && tag[0] == '"' }
+
 // continues reports whether a 206 brings exactly what the stored first part lacks of the same representation.
 func (x *exchange) continues(res *http.Response) bool {
 	have, _ := x.stored.Part()

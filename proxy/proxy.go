@@ -14,7 +14,7 @@
 //	fetch     httputil.ReverseProxy, whose Transport is the journey itself                       fetch.go
 //
 // A fetch goes one of two ways. Alone (alone.go): the response streams to the one client that asked, and a copy of it may be
-// kept. Or through a fill (fill.go, fills.go, reader.go): one upstream request, detached from the client that caused it, whose
+// kept. Or through a fill (share.go, fill.go, fills.go, pull.go, reader.go): one upstream request, detached from the client that caused it, whose
 // body is written once into memory and read by everybody who asked for the same thing meanwhile. What a response from
 // upstream means for the stored ones - freshen, replace, serve stale instead - is decided in one place for both: exchange.go.
 //

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -254,3 +256,35 @@ func TestLargeDownloadNeedsLittleMemory(t *testing.T) {
 		}
 	}
 }
+
+// ReverseProxy flushes a body of unknown length after each write and, from a goroutine of its own, once more at the start: a flush
+// of ours beside that would be a race.
+func TestFlushesAreNotDoubled(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := &countingFlushes{asker: &asker{}}
+		done := make(chan struct{})
+		a.header = make(http.Header)
+		r, _ := http.NewRequest("GET", "http://example.com/", nil)
+		go func() {
+			defer close(done)
+			s.h.ServeHTTP(a, r)
+		}()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		for range 5 {
+			_, _ = io.WriteString(body, "x")
+			synctest.Wait()
+		}
+		_ = body.Close()
+		<-done
+		if n := a.flushes.Load(); n > 6 {
+			t.Errorf("%d flushes of 5 writes", n)
+		}
+	})
+}
+
+type countingFlushes struct {
+	*asker
+	flushes atomic.Int64
+}
+
+func (c *countingFlushes) Flush() { c.flushes.Add(1) }

@@ -137,3 +137,60 @@ func begin(body io.Writer, want string) {
 	_, _ = io.WriteString(body, want[:1])
 	synctest.Wait()
 }
+
+// Readers that stand still at one and the same place are left behind together.
+func TestTwoStalledReadersHoldNobodyBack(t *testing.T) {
+	onStage(t, func(s *stage) {
+		stalled := []*asker{{block: make(chan struct{})}, {block: make(chan struct{})}}
+		for _, a := range stalled {
+			s.asking(a, "/")
+		}
+		fast := s.ask("/")
+		synctest.Wait()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		want := strings.Repeat("0123456789abcdef", 1<<14)
+		begin(body, want)
+		go func() {
+			_, _ = io.WriteString(body, want[1:])
+			_ = body.Close()
+		}()
+		select {
+		case <-fast.done:
+		case <-time.After(time.Hour): // the bubble's clock
+			t.Error("the fast reader waits")
+		}
+		for _, a := range stalled {
+			close(a.block)
+			<-a.done
+		}
+		wantAll(t, []*asker{fast}, 200, want)
+	}, small)
+}
+
+// The rest that is fetched for a slow reader alone is the whole rest, or it is an error.
+func TestSlowReaderIsNotGivenHalfOfTheRest(t *testing.T) {
+	onStage(t, func(s *stage) {
+		slow := &asker{block: make(chan struct{})}
+		s.asking(slow, "/")
+		fast := s.ask("/")
+		synctest.Wait()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60", `ETag: "v1"`)
+		want := strings.Repeat("0123456789abcdef", 1<<14)
+		begin(body, want)
+		go func() {
+			_, _ = io.WriteString(body, want[1:])
+			_ = body.Close()
+		}()
+		<-fast.done
+		close(slow.block)
+		again := <-s.calls
+		var from int
+		if _, err := parseFrom(again.Header.Get("Range"), &from); err != nil {
+			t.Fatal(err)
+		}
+		again.whole(206, want[from:from+10], `ETag: "v1"`, "Content-Range: "+contentRange(policy.ByteRange{First: int64(from), Last: int64(from) + 9}, int64(len(want))))
+		if <-slow.done; slow.aborted == nil {
+			t.Errorf("ended well after %d of %d bytes", slow.body.Len(), len(want))
+		}
+	}, small)
+}

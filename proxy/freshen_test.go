@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A 304 that makes what is stored unfit to be stored answers its own request with all the fields, and nobody else.
+func TestFreshenedIntoPrivateKeepsItsFields(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Etag", `"1"`)
+		if req.Header.Get("If-None-Match") != "" {
+			w.Header().Set("Cache-Control", "private")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Cache-Control", "max-age=10")
+		w.Header().Set("Content-Type", "text/x-test")
+		_, _ = io.WriteString(w, "body")
+	})
+	r.get("/")
+	r.clock.advance(11 * time.Second)
+	a := r.get("/").is(t, 200, "body")
+	if a.Header.Get("Content-Type") != "text/x-test" || a.Header.Get("Etag") != `"1"` || a.Header.Get("Cache-Control") != "private" || a.Header.Get("Age") != "0" {
+		t.Errorf("%v", a.Header)
+	}
+}
+
+func TestFreshenedIntoPrivateIsSharedWithNobody(t *testing.T) {
+	onStage(t, func(s *stage) {
+		a := s.ask("/")
+		(<-s.calls).whole(200, "one", "Cache-Control: max-age=10", `ETag: "1"`)
+		wantAll(t, []*asker{a}, 200, "one")
+		time.Sleep(11 * time.Second)
+		all := s.askMany(3, "/")
+		synctest.Wait()
+		(<-s.calls).whole(304, "", "Cache-Control: private", `ETag: "1"`)
+		for range 2 {
+			(<-s.calls).whole(200, "own", "Cache-Control: private", `ETag: "1"`)
+		}
+		ones := 0
+		for _, a := range all {
+			if <-a.done; a.body.String() == "one" {
+				ones++
+			}
+		}
+		if ones != 1 {
+			t.Errorf("%d askers got what was for one", ones)
+		}
+	})
+}
+
+// What a request says of itself must not empty the cache for the others.
+func TestRequestThatMayNotBeStoredForgetsNothing(t *testing.T) {
+	for _, field := range []string{"Cache-Control: no-store", "Authorization: Basic x"} {
+		r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=10")
+			w.Header().Set("Etag", `"1"`)
+			if req.Header.Get("If-None-Match") != "" {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			_, _ = io.WriteString(w, "body")
+		})
+		r.get("/")
+		r.clock.advance(11 * time.Second)
+		r.get("/", field).is(t, 200, "body")
+		r.get("/").is(t, 200, "body").status(t, "cacheproxy; fwd=stale; fwd-status=304; ttl=10; stored; detail=stale")
+	}
+}
