@@ -82,10 +82,7 @@ func roleHandler(name, origin string) http.Handler {
 		}
 	}
 	next := FromHandler(http.HandlerFunc(serveOrigin))
-	if name == "miss/plain" {
-		u, _ := url.Parse("http://" + origin)
-		next = toServer{u, &http.Transport{DisableCompression: true, MaxIdleConns: 256, MaxIdleConnsPerHost: 256}}
-	} else if origin != "" {
+	if origin != "" {
 		u, err := upstream.New(upstream.Options{URL: "http://" + origin})
 		if err != nil {
 			panic(err)
@@ -145,9 +142,6 @@ const rounds = 10
 func BenchmarkCost(b *testing.B) {
 	origin := startRole(b, "origin")
 	b.Run("hit", func(b *testing.B) { compare(b, "hit/bare", "hit/cache", same) })
-	b.Run("plain", func(b *testing.B) {
-		compare(b, "miss/bare "+origin.addr, "miss/plain "+origin.addr, different)
-	})
 	b.Run("miss", func(b *testing.B) {
 		compare(b, "miss/bare "+origin.addr, "miss/cache "+origin.addr, different)
 	})
