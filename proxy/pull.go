@@ -148,10 +148,12 @@ func (f *fill) openWindow() {
 }
 
 // slowest returns how far the reader is that is furthest behind, and how far the first one before it: several may be at one place.
+// Those who were left behind already, and may not know it yet, do not count.
 func (f *fill) slowest() (last, next int64) {
 	last, next = f.size, f.size
 	for _, r := range f.readers {
 		switch {
+		case r.off < f.base:
 		case r.off < last:
 			last, next = r.off, last
 		case r.off > last:

@@ -148,7 +148,7 @@ func TestTwoStalledReadersHoldNobodyBack(t *testing.T) {
 		fast := s.ask("/")
 		synctest.Wait()
 		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
-		want := strings.Repeat("0123456789abcdef", 1<<14)
+		want := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB: many windows
 		begin(body, want)
 		go func() {
 			_, _ = io.WriteString(body, want[1:])
@@ -156,7 +156,7 @@ func TestTwoStalledReadersHoldNobodyBack(t *testing.T) {
 		}()
 		select {
 		case <-fast.done:
-		case <-time.After(time.Hour): // the bubble's clock
+		case <-time.After(4 * time.Second): // of the bubble's clock: a second for each of the stalled, and none for each window
 			t.Error("the fast reader waits")
 		}
 		for _, a := range stalled {
