@@ -36,6 +36,7 @@ const (
 	delayed      // bytes from the server wait before they go on
 	held         // nothing goes on, nothing is lost
 	garbled      // bytes from the server are replaced
+	halved       // of bytes from the server half go on, and the connection ends
 	cut          // no connection exists and none is accepted
 	closed       // the test is over
 )
@@ -90,6 +91,9 @@ func (f *Fault) Hold() { f.set(held, 0) }
 
 // Garbage replaces each piece that comes from the server by bytes that are no valid reply.
 func (f *Fault) Garbage() { f.set(garbled, 0) }
+
+// Halve lets half of each piece that comes from the server pass, and then ends the connection.
+func (f *Fault) Halve() { f.set(halved, 0) }
 
 // Cut resets all connections and refuses new ones until another method is called.
 func (f *Fault) Cut() { f.set(cut, 0) }
@@ -175,10 +179,7 @@ func (f *Fault) pump(l *link, dst, src net.Conn, fromServer bool) {
 		n, err := src.Read(buf)
 		if n > 0 {
 			piece, ok := f.gate(buf[:n], fromServer)
-			if !ok {
-				return
-			}
-			if _, err := dst.Write(piece); err != nil {
+			if _, err := dst.Write(piece); err != nil || !ok {
 				return
 			}
 		}
@@ -196,7 +197,7 @@ func (f *Fault) leave(l *link) {
 	f.mu.Unlock()
 }
 
-// gate returns what is to be written instead of piece, once it may be; not ok means that the connection is over.
+// gate returns what is to be written instead of piece, once it may be; not ok means that the connection is over after that.
 func (f *Fault) gate(piece []byte, fromServer bool) (out []byte, ok bool) {
 	for {
 		f.mu.Lock()
@@ -217,6 +218,8 @@ func (f *Fault) gate(piece []byte, fromServer bool) (out []byte, ok bool) {
 			}
 		case m == garbled && fromServer:
 			return []byte(garbage), true
+		case m == halved && fromServer:
+			return piece[:len(piece)/2], false
 		default:
 			return piece, true
 		}

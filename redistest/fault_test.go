@@ -77,6 +77,18 @@ func TestFaultGarbage(t *testing.T) {
 	wantGet(t, c, "k", "v")
 }
 
+func TestFaultHalve(t *testing.T) {
+	f := Start(t).Fault()
+	c := through(t, f)
+	mustSet(t, c, "k", "v")
+	f.Halve()
+	if err := c.Get(within(t, 5*time.Second), "k").Err(); err == nil || timedOut(err) {
+		t.Errorf("half a reply was read as %v", err)
+	}
+	f.Heal()
+	wantGet(t, c, "k", "v")
+}
+
 func TestFaultCut(t *testing.T) {
 	f := Start(t).Fault()
 	c := through(t, f)

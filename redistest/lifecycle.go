@@ -6,11 +6,15 @@ import (
 )
 
 func (s *Server) start() error {
-	config, err := s.writeConfig()
+	write, args := s.writeConfig, s.options.Args
+	if s.options.watches != 0 {
+		write, args = s.writeSentinelConfig, []string{"--sentinel"}
+	}
+	config, err := write()
 	if err != nil {
 		return err
 	}
-	p, err := startProcess(s.binary, append([]string{config}, s.options.Args...)...)
+	p, err := startProcess(s.binary, append([]string{config}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -52,6 +56,9 @@ func (s *Server) Restart() {
 		s.t.Fatalf("redistest: redis-server does not start again on %s: %v", s.Addr(), err)
 	}
 }
+
+// Args adds redis-server arguments, from the next start on.
+func (s *Server) Args(args ...string) { s.options.Args = append(s.options.Args, args...) }
 
 // RestartEmpty is Restart after a crash that lost the disk too: the server comes back with nothing.
 func (s *Server) RestartEmpty() {

@@ -80,7 +80,8 @@ func (p *process) readLog(output io.Reader) {
 		p.lines.WriteString(lines.Text() + "\n")
 		p.mu.Unlock()
 		// With a TCP port and a socket Redis says it once for each; the port comes first, and both listen by then.
-		if !isReady && strings.Contains(lines.Text(), "eady to accept connections") {
+		// A sentinel says nothing of the kind, but names itself once it listens.
+		if line := lines.Text(); !isReady && (strings.Contains(line, "eady to accept connections") || strings.Contains(line, "Sentinel ID is")) {
 			isReady = true
 			close(p.ready)
 		}

@@ -7,9 +7,12 @@
 //	server := redistest.StartWith(t, redistest.Options{TLS: true}) // TLS, an ACL user, limits
 //	client := server.Client()
 //
+//	cluster := redistest.StartCluster(t, 3, 1)                     // three masters with a replica each
+//	trio := redistest.StartSentinel(t, 1)                          // a master, a replica, three sentinels
+//
 // A server can be killed, restarted on its port with or without its data, and paused (SIGSTOP), which is what a machine that
 // swaps or a fork of a large Redis looks like to its clients: connected and silent. A Fault is a TCP proxy that delays, holds,
-// garbles or cuts what passes.
+// garbles, halves or cuts what passes.
 //
 // Nothing outlives its test. Every process is ended by its own pid in t.Cleanup, which also runs when the test fails or
 // panics; should the test binary itself die (a panic elsewhere, a time limit), the kernel ends the servers on Linux. All
@@ -43,6 +46,8 @@ type Options struct {
 	// TLS makes the port speak only TLS, with a certificate for 127.0.0.1 and localhost from a CA made for this server
 	// (Server.CAFile, Server.TLSConfig). The unix socket stays plain.
 	TLS bool
+	// ClientCerts makes a TLS server refuse clients without a certificate of its CA (Server.ClientCertFile, ClientKeyFile).
+	ClientCerts bool
 
 	// User, when set, is an ACL user with Password and Rules; the default user then needs a password too (Server.Admin has it).
 	User, Password string
@@ -55,6 +60,8 @@ type Options struct {
 
 	// Args are further redis-server arguments: "--name", "value", ...
 	Args []string
+
+	watches int // the port of the master that this server, a sentinel, watches; 0 = it is no sentinel
 }
 
 // Server is one redis-server process, or what is left of it between Kill and Restart.
@@ -187,6 +194,12 @@ func (s *Server) TLSConfig() *tls.Config { return s.tls.Clone() }
 // CAFile is the path of the server's CA certificate in PEM; it exists only with TLS.
 func (s *Server) CAFile() string { return filepath.Join(s.dir, "ca.pem") }
 
+// ClientCertFile is the path of a certificate in PEM that the server accepts of clients; it exists only with TLS.
+func (s *Server) ClientCertFile() string { return filepath.Join(s.dir, "client.pem") }
+
+// ClientKeyFile is the path of that certificate's key in PEM.
+func (s *Server) ClientKeyFile() string { return filepath.Join(s.dir, "client.key") }
+
 // Client returns a new client as the configured user, closed when the test ends.
 func (s *Server) Client() *redis.Client { return s.client(s.options.User, s.options.Password) }
 
@@ -234,7 +247,11 @@ func (s *Server) writeConfig() (path string, err error) {
 		line("tls-cert-file %q", filepath.Join(s.dir, "server.pem"))
 		line("tls-key-file %q", filepath.Join(s.dir, "server.key"))
 		line("tls-ca-cert-file %q", s.CAFile())
-		line("tls-auth-clients no")
+		if s.options.ClientCerts {
+			line("tls-auth-clients yes")
+		} else {
+			line("tls-auth-clients no")
+		}
 	}
 	if s.options.User != "" {
 		rules := s.options.Rules

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// writeCertificates makes a CA and a certificate of the server, writes ca.pem, server.pem and server.key, and returns a client's
+// writeCertificates makes a CA and certificates of the server and of a client, writes them to files, and returns a client's
 // configuration that trusts that CA alone.
 func (s *Server) writeCertificates() *tls.Config {
 	s.t.Helper()
@@ -32,28 +32,32 @@ func (s *Server) writeCertificates() *tls.Config {
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	must(err)
 
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
-	leaf := certificate(2, "redistest server")
-	leaf.KeyUsage, leaf.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	leaf.IPAddresses, leaf.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
-	must(err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	must(err)
-
-	for name, block := range map[string]*pem.Block{
-		"ca.pem":     {Type: "CERTIFICATE", Bytes: caDER},
-		"server.pem": {Type: "CERTIFICATE", Bytes: leafDER},
-		"server.key": {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		must(os.WriteFile(filepath.Join(s.dir, name), pem.EncodeToMemory(block), 0o600))
+	write := func(name, kind string, der []byte) {
+		must(os.WriteFile(filepath.Join(s.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	}
+	sign := func(serial int64, name string, usage x509.ExtKeyUsage) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		must(err)
+		leaf := certificate(serial, "redistest "+name)
+		leaf.KeyUsage, leaf.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{usage}
+		leaf.IPAddresses, leaf.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
+		leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+		must(err)
+		keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+		must(err)
+		write(name+".pem", "CERTIFICATE", leafDER)
+		write(name+".key", "PRIVATE KEY", keyDER)
+	}
+	write("ca.pem", "CERTIFICATE", caDER)
+	sign(2, "server", x509.ExtKeyUsageServerAuth)
+	sign(3, "client", x509.ExtKeyUsageClientAuth)
 	parsed, err := x509.ParseCertificate(caDER)
 	must(err)
 	roots := x509.NewCertPool()
 	roots.AddCert(parsed)
-	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
+	client, err := tls.LoadX509KeyPair(s.ClientCertFile(), s.ClientKeyFile())
+	must(err)
+	return &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{client}}
 }
 
 // certificate returns a template valid for a day around now, so that neither a slow clock nor a long test matters.
