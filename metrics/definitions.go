@@ -1,6 +1,6 @@
 package metrics
 
-// Every metric, in the order of a request's journey: requests, upstream, Redis, near memory, saves, fills. Names and labels
+// Every metric, in the order of a request's journey: requests, upstream, Redis, near memory, saves, fills, purges. Names and labels
 // are a contract (they change only with a note in the changelog); so is each help text, which is what an operator reads.
 
 import "github.com/prometheus/client_golang/prometheus"
@@ -29,14 +29,19 @@ type instruments struct {
 	saves           *prometheus.CounterVec
 	refusals        *prometheus.CounterVec
 	corrupt         prometheus.Counter
+	purges          *prometheus.CounterVec
 	fillWaiters     prometheus.Gauge
+	connections     prometheus.Gauge
+	faults          *prometheus.CounterVec
+	generation      prometheus.Gauge
+	reloads         *prometheus.CounterVec
 }
 
 func newInstruments() instruments {
 	return instruments{
 		requests: counters("cacheproxy_requests_total",
 			"Client requests that ended, each exactly once: answered, aborted, or given up by the client. "+
-				"outcome is hit, stale, collapsed, error or the fwd value of Cache-Status (RFC 9211); "+
+				"outcome is hit, hit-stale, collapsed, purge, error or the fwd value of Cache-Status (RFC 9211); "+
 				"tier is where the stored response came from (near, redis) or none. "+
 				"The sum over tier of one outcome equals cacheproxy_request_seconds_count.",
 			"outcome", "tier"),
@@ -80,17 +85,42 @@ func newInstruments() instruments {
 			"result"),
 		refusals: counters("cacheproxy_refusals_total",
 			"What was not done, by reason: a response from upstream that was not stored, by the first rule that said no (the same "+
-				"words as detail in Cache-Status), or a background refresh that found no slot (refresh-limit). Responses that "+
+				"words as detail in Cache-Status), a background refresh that found no slot (refresh-limit), or a request that did not "+
+				"share a fetch because a response under its key was of use to one client only (not-shareable; the response "+
+				"that it then gets may be counted by its own reason as well). Responses that "+
 				"were to be stored and failed in Redis are in cacheproxy_saves_total.",
 			"reason"),
 		corrupt: counter("cacheproxy_corrupt_total",
 			"Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. "+
 				"Each was treated as a miss, so its request is in cacheproxy_requests_total as such. Values of a newer version are not counted."),
+		purges: counters("cacheproxy_purges_total",
+			"Purges that requests to the public listeners caused, each once; source is unsafe (the URLs that a POST or the like made doubtful), "+
+				"group (a group that its response named in Cache-Group-Invalidation) or method (a PURGE, which is in "+
+				"cacheproxy_requests_total too). result is ok; unconfirmed (entered in the log, but not every replica has confirmed it in the time "+
+				"that the request waits); error (not entered, as far as is known); dropped (not tried, since too many were under way). "+
+				"Whatever it is, this process has forgotten the URLs of unsafe requests. Nothing is counted where there is no log.",
+			"source", "result"),
 		fillWaiters: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cacheproxy_fill_waiters",
 			Help: "Requests that at this moment wait on, or read from, a fetch that another request began. " +
 				"When they end they are in cacheproxy_requests_total as collapsed, unless they had to go alone.",
 		}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cacheproxy_connections",
+			Help: "Connections of clients that are open, idle ones and those in their handshake included; bounded by server.max_connections.",
+		}),
+		faults: counters("cacheproxy_faults_total",
+			"Requests and connections that were refused before they were requests, by reason: a head that could be read in two ways, is "+
+				"too large or too slow (the same words as detail in Cache-Status), a PROXY header or a TLS handshake that failed, a client "+
+				"with too many connections. None of them is in cacheproxy_requests_total.",
+			"reason"),
+		generation: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cacheproxy_config_generation",
+			Help: "Number of the configuration that new requests are served by: 1 since the start, one more with each reload.",
+		}),
+		reloads: counters("cacheproxy_reloads_total",
+			"Reloads of the configuration, by result: ok, or refused (it has mistakes, and the one before stays).",
+			"result"),
 	}
 }
 
@@ -101,10 +131,24 @@ var (
 		"Cache URLs held in near memory, each with all its variants. May count some that expired and are not removed yet.", nil, nil)
 )
 
+var (
+	sequenceDesc = prometheus.NewDesc("cacheproxy_invalidation_sequence",
+		"Sequence of the last purge that this process has applied, or of the place where it began to follow the log of purges: microseconds "+
+			"since 1970 by the clock of Redis. 0 until it follows the log.", nil, nil)
+	lagDesc = prometheus.NewDesc("cacheproxy_invalidation_lag_seconds",
+		"Seconds for which this process has not known that it had applied all purges. It asks each second, so up to about 1 when all is well; "+
+			"growing while Redis does not answer. 0 without Redis.", nil, nil)
+	replicasDesc = prometheus.NewDesc("cacheproxy_replicas",
+		"Processes that follow the log of purges, this one included, as it saw them last, by state: live; silent (registered, and not heard of "+
+			"for 3 s); fenced (the same, but strict, so that it serves nothing until it is back); unregistered (this process itself, while no receipt of a purge covers it; 1 or 0). All but the last are absent while "+
+			"Redis does not tell.", []string{"state"}, nil)
+)
+
 func (i *instruments) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		i.requests, i.requestSeconds, i.upstreamSeconds, i.upstreamErrors, i.redisSeconds, i.redisErrors, i.breakerState,
-		i.nearEvictions, i.saves, i.refusals, i.corrupt, i.fillWaiters,
+		i.nearEvictions, i.saves, i.refusals, i.corrupt, i.purges, i.fillWaiters, i.connections, i.faults,
+		i.generation, i.reloads,
 	}
 }
 

@@ -14,6 +14,7 @@ package metrics
 
 import (
 	"net/http"
+	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -26,15 +27,19 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 	instruments
-	near nearCollector
+	near     nearCollector
+	purgeLog purgeCollector
 }
+
+// gcTime adds the processor time that collecting garbage takes to what is shown of the Go runtime.
+var gcTime = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/cpu/classes/gc/|^/gc/cycles/total:`)}
 
 // New returns counters that all read zero, registered together with the Go runtime's and the process's own (go_*, process_*).
 func New() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), instruments: newInstruments()}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(gcTime)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.collectors()...)
-	m.registry.MustRegister(&m.near)
+	m.registry.MustRegister(&m.near, &m.purgeLog)
 	return m
 }
 
@@ -148,10 +153,45 @@ func (m *Metrics) Refusal(reason string) {
 	}
 }
 
+// Purge counts one purge that a request caused; source and result are named in the help text of cacheproxy_purges_total.
+func (m *Metrics) Purge(source, result string) {
+	if m != nil {
+		m.purges.WithLabelValues(source, result).Inc()
+	}
+}
+
 // FillWaiters adds delta to the number of requests that wait on, or read from, another request's fetch.
 func (m *Metrics) FillWaiters(delta int) {
 	if m != nil {
 		m.fillWaiters.Add(float64(delta))
+	}
+}
+
+// Connections adds delta to the number of open connections of clients.
+func (m *Metrics) Connections(delta int) {
+	if m != nil {
+		m.connections.Add(float64(delta))
+	}
+}
+
+// Fault counts one request or connection that was refused before it was a request; reason is wire.Fault.Name.
+func (m *Metrics) Fault(reason string) {
+	if m != nil {
+		m.faults.WithLabelValues(reason).Inc()
+	}
+}
+
+// Generation sets the number of the configuration that is in use.
+func (m *Metrics) Generation(n uint64) {
+	if m != nil {
+		m.generation.Set(float64(n))
+	}
+}
+
+// Reload counts one reload; result is ok or refused.
+func (m *Metrics) Reload(result string) {
+	if m != nil {
+		m.reloads.WithLabelValues(result).Inc()
 	}
 }
 

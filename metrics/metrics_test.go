@@ -52,7 +52,16 @@ func everything(m *Metrics) {
 	m.Refusal("no-store")
 	m.FillWaiters(3)
 	m.FillWaiters(-1)
+	m.Connections(2)
+	m.Connections(-1)
+	m.Fault("bare-lf")
+	m.Generation(2)
+	m.Reload("ok")
 	m.Corrupt()
+	m.Purge("unsafe", "ok")
+	m.PurgeSource(func() PurgeLog {
+		return PurgeLog{Sequence: 1795690000000000, Lag: .25, Replicas: map[string]int{"live": 2, "silent": 1, "fenced": 0, "unregistered": 0}}
+	})
 }
 
 func TestExposition(t *testing.T) {
