@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -18,6 +19,8 @@ type address struct {
 	base    url.URL
 }
 
+var errUser = errors.New("user and password in the URL are not sent; leave them out")
+
 // parseAddress reads a URL of the package comment. Whatever in it would be ignored is an error.
 func parseAddress(text string) (address, error) {
 	if rest, ok := strings.CutPrefix(text, "unix:"); ok {
@@ -27,7 +30,10 @@ func parseAddress(text string) (address, error) {
 	if err != nil {
 		var parse *url.Error
 		if errors.As(err, &parse) {
-			err = parse.Err // without the URL, which may hold a password
+			err = parse.Err // without the URL
+		}
+		if strings.Contains(text, "@") {
+			err = errUser // what could not be parsed may be a part of a password
 		}
 		return address{}, fmt.Errorf("%w; %w", err, errNoScheme)
 	}
@@ -41,15 +47,18 @@ func parseAddress(text string) (address, error) {
 		return address{}, fmt.Errorf("scheme %q: %w", u.Scheme, errNoScheme)
 	}
 	switch {
+	case u.User != nil:
+		return address{}, errUser
 	case u.Hostname() == "":
 		return address{}, fmt.Errorf("%q names no host: %w", text, errNoScheme)
-	case u.User != nil:
-		return address{}, errors.New("user and password in the URL are not sent; leave them out")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return address{}, errors.New("a query or fragment in the URL has no meaning; leave it out")
 	}
 	if u.Port() != "" {
 		port = u.Port()
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return address{}, fmt.Errorf("port %s is not between 1 and 65535", port)
 	}
 	a.dial = net.JoinHostPort(u.Hostname(), port)
 	return a, a.setBase(u.EscapedPath())
@@ -80,6 +89,14 @@ func (a *address) setBase(escaped string) error {
 		return fmt.Errorf("base path %q: ?, # and spaces must be percent-encoded", escaped)
 	}
 	a.base = url.URL{Path: path, RawPath: escaped}
+	return nil
+}
+
+// checkHost refuses what could not stand in a Host field: net/http would cut it at the first such byte, and send the rest.
+func checkHost(host string) error {
+	if u, err := url.Parse("http://" + host); host != "" && (err != nil || u.Host != host) {
+		return fmt.Errorf("%q is not a host name or an address, with or without a port", host)
+	}
 	return nil
 }
 

@@ -74,6 +74,15 @@ func (c Cause) Status() int {
 	return causes[c].status
 }
 
+// Causes lists all but CauseNone, in the order of RFC 9209: for documentation.
+func Causes() []Cause {
+	all := make([]Cause, 0, causeCount-1)
+	for c := CauseNone + 1; c < causeCount; c++ {
+		all = append(all, c)
+	}
+	return all
+}
+
 // upstreamsFault is false for what clients do.
 func (c Cause) upstreamsFault() bool { return c != CauseNone && c != HTTPRequestError }
 

@@ -143,7 +143,7 @@ func provoke(t *testing.T, o Options, path string, want Cause) {
 		resp.Body.Close()
 	}
 	wantCause(t, m, err, want)
-	if !strings.HasPrefix(err.Error(), "upstream: "+want.String()+": shop: ") {
+	if !strings.HasPrefix(err.Error(), "upstream: "+want.String()+": shop: ") || strings.Count(err.Error(), "upstream: ") != 1 {
 		t.Errorf("error says %q", err)
 	}
 }

@@ -59,6 +59,10 @@ func (x *exchange) explain(err error, p phase) *Error {
 			return &Error{HTTPRequestError, fmt.Errorf("reading the request's body: %w", *broken)}
 		}
 	}
+	var dialled *Error
+	if errors.As(err, &dialled) {
+		return dialled // says its cause already
+	}
 	return &Error{causeOf(err, p), err}
 }
 
@@ -66,6 +70,7 @@ func (x *exchange) explain(err error, p phase) *Error {
 type requestBody struct {
 	io.ReadCloser
 	broken atomic.Pointer[error]
+	closed atomic.Bool // net/http gave the exchange up, or has read enough
 }
 
 func (x *exchange) watchRequestBody(body io.ReadCloser) io.ReadCloser {
@@ -78,11 +83,16 @@ func (x *exchange) watchRequestBody(body io.ReadCloser) io.ReadCloser {
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	// net/http closes the body when it gives an exchange up, and a read after that is no news about the client.
-	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) {
+	// That of a Read which Close ended, or which came after it, is no news about the client.
+	if err != nil && err != io.EOF && !b.closed.Load() {
 		b.broken.CompareAndSwap(nil, &err)
 	}
 	return n, err
+}
+
+func (b *requestBody) Close() error {
+	b.closed.Store(true)
+	return b.ReadCloser.Close()
 }
 
 // responseBody limits the gaps and classifies failures.

@@ -50,7 +50,15 @@ func TestOptionErrors(t *testing.T) {
 		{Options{URL: "ftp://h"}, "want http://"},
 		{Options{URL: "http:///path"}, "no host"},
 		{Options{URL: "http://user:secret@h"}, "user and password"},
-		{Options{URL: "http://user:secret@h:port"}, "invalid port"},
+		{Options{URL: "http://user:secret@h:port"}, "user and password"},
+		{Options{URL: "http://user:se/secret@h"}, "user and password"},
+		{Options{URL: "http://user:secret%zz@h"}, "user and password"},
+		{Options{URL: "http://user:secret@"}, "user and password"},
+		{Options{URL: "http://h:port"}, "invalid port"},
+		{Options{URL: "http://h:65536"}, "url: port 65536"},
+		{Options{URL: "h2c://h:0"}, "url: port 0"},
+		{Options{URL: "http://h", Host: "two words"}, `host: "two words"`},
+		{Options{URL: "http://h", Host: "a.example/b"}, `host: "a.example/b"`},
 		{Options{URL: "http://h/?a=b"}, "query"},
 		{Options{URL: "http://h/#f"}, "fragment"},
 		{Options{URL: "unix:relative"}, "unix:/path"},
@@ -67,7 +75,7 @@ func TestOptionErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "upstream shop: ") {
 			t.Errorf("%+v: error %v, want one with %q", tt.o, err, tt.want)
 		}
-		if err != nil && strings.Contains(err.Error(), "secret") {
+		if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), ":se")) {
 			t.Errorf("the error shows the password: %v", err)
 		}
 	}

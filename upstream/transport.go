@@ -61,7 +61,49 @@ func newTransport(a address, o Options) (*http.Transport, error) {
 		return nil, err
 	}
 	t.TLSClientConfig = config
+	t.DialTLSContext = dialTLSTo(t, o.ConnectTimeout, "h2", "http/1.1")
 	return t, nil
+}
+
+// newSwitching makes, of the Transport of an https upstream, the one for requests that ask for another protocol: HTTP/2 has none, and a
+// dialer of one's own is not told by net/http that a request wants HTTP/1.1.
+func newSwitching(t *http.Transport, timeout time.Duration) *http.Transport {
+	s := t.Clone()
+	s.Protocols = protocols("http")
+	s.DialTLSContext = dialTLSTo(s, timeout, "http/1.1")
+	return s
+}
+
+// dialTLSTo makes the handshake too, so that what speaks HTTP/1.1 within it is guarded. What speaks HTTP/2 must stay a *tls.Conn for
+// net/http to see it.
+func dialTLSTo(t *http.Transport, timeout time.Duration, speaks ...string) dialFunc {
+	config := t.TLSClientConfig.Clone()
+	config.NextProtos = speaks
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := t.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		c := config
+		if c.ServerName == "" {
+			c = config.Clone()
+			c.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		secure := tls.Client(conn, c)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, &Error{Cause: ConnectionTimeout, Err: errors.New("TLS handshake timeout")}
+			}
+			return nil, err
+		}
+		if secure.ConnectionState().NegotiatedProtocol == "h2" {
+			return secure, nil
+		}
+		return newGuard(secure), nil
+	}
 }
 
 // protocols sets exactly what a scheme means. net/http speaks cleartext HTTP/2 without being asked by the server only when
@@ -89,6 +131,9 @@ func dialTo(a address, dial dialFunc) dialFunc {
 		conn, err := dial(ctx, a.network, a.dial)
 		if err != nil {
 			return nil, &Error{Cause: dialCause(err), Err: err}
+		}
+		if a.scheme == "http" || a.scheme == "unix" {
+			return newGuard(conn), nil
 		}
 		return conn, nil
 	}

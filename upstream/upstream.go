@@ -80,12 +80,19 @@ func New(o Options) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: url: %w", o.Name, err)
 	}
+	if err := checkHost(o.Host); err != nil {
+		return nil, fmt.Errorf("upstream %s: host: %w", o.Name, err)
+	}
 	transport, err := newTransport(a, o)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Name, err)
 	}
+	switching := transport
+	if a.scheme == "https" {
+		switching = newSwitching(transport, o.ConnectTimeout)
+	}
 	return &Upstream{member: &Member{
-		name: o.Name, host: o.Host, address: a, idle: o.IdleTimeout, transport: transport, metrics: o.Metrics,
+		name: o.Name, host: o.Host, address: a, idle: o.IdleTimeout, transport: transport, switching: switching, metrics: o.Metrics,
 	}}, nil
 }
 
@@ -96,7 +103,10 @@ func (u *Upstream) Pick(*http.Request) *Member { return u.member }
 func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) { return u.Pick(r).RoundTrip(r) }
 
 // Close closes connections that are not in use; those in use are closed when their exchange ends.
-func (u *Upstream) Close() { u.member.transport.CloseIdleConnections() }
+func (u *Upstream) Close() {
+	u.member.transport.CloseIdleConnections()
+	u.member.switching.CloseIdleConnections()
+}
 
 // Member is one server of an upstream. It may be used concurrently.
 type Member struct {
@@ -105,6 +115,7 @@ type Member struct {
 	address   address
 	idle      time.Duration
 	transport *http.Transport
+	switching *http.Transport // for requests that ask for another protocol
 	metrics   *metrics.Metrics
 }
 
@@ -125,13 +136,17 @@ func (m *Member) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, m.failed(&Error{Cause: HTTPRequestError, Err: err})
 	}
 	x := newExchange(m, r)
-	out := r.WithContext(x.ctx)
+	out := r.WithContext(traced(x.ctx))
 	out.URL = target
 	out.Host = cmp.Or(m.host, r.Host)
 	out.Header = silentUserAgent(r.Header)
 	out.Body = x.watchRequestBody(r.Body)
 
-	resp, err := m.transport.RoundTrip(out)
+	transport := m.transport
+	if len(out.Header["Upgrade"]) > 0 {
+		transport = m.switching
+	}
+	resp, err := transport.RoundTrip(out)
 	if err != nil {
 		x.end()
 		return nil, m.failed(x.explain(err, inHead))
