@@ -1,0 +1,171 @@
+package invalidation
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"cacheproxy/redistest"
+)
+
+func sequences(list []*Record) (all []Seq) {
+	for _, r := range list {
+		all = append(all, r.Seq)
+	}
+	return all
+}
+
+func TestHistory(t *testing.T) {
+	server := redistest.Start(t)
+	here, err := Start(Options{Instance: "alone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close(t.Context())
+	for name, f := range map[string]*Follower{"in Redis": newFleet(t, server.URL, 2)[0], "in this process": here} {
+		t.Run(name, func(t *testing.T) {
+			if list, err := f.History(t.Context(), 10); err != nil || len(list) != 0 {
+				t.Errorf("before any purge: %v, %v", list, err)
+			}
+			asked := Purge{Kind: KindTag, Tags: []string{"a", "b"}, MatchAll: true, Soft: true, Who: "me", Filters: Filters{Status: []int{4}, OlderThan: time.Minute}}
+			var newestFirst []Seq
+			for range 3 {
+				newestFirst = append([]Seq{purge(t, f, asked, limit).Sequence}, newestFirst...)
+			}
+			for _, n := range []int{1, 2, 3, 10} {
+				list, err := f.History(t.Context(), n)
+				if want := newestFirst[:min(n, 3)]; err != nil || !slices.Equal(sequences(list), want) {
+					t.Errorf("%d: %v, %v, want %v", n, sequences(list), err, want)
+				}
+			}
+			r, err := f.Recorded(t.Context(), newestFirst[1])
+			if err != nil || r == nil {
+				t.Fatal(r, err)
+			}
+			asked.Filters.StoredBefore = r.Filters.StoredBefore
+			if before := int64(r.Seq) - time.Minute.Microseconds(); !reflect.DeepEqual(r.Purge, asked) || r.Filters.StoredBefore > before || r.Filters.StoredBefore < before-limit.Microseconds() {
+				t.Errorf("%+v at %v", r.Purge, r.Seq)
+			}
+			if got, err := f.Receipt(t.Context(), r.Position()); err != nil || !got.Complete() || got.Sequence != r.Seq || len(got.Applied) == 0 {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if r, err := f.Recorded(t.Context(), newestFirst[1]-1); r != nil || err != nil {
+				t.Errorf("a record that is not there: %+v, %v", r, err)
+			}
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	server := redistest.Start(t)
+	fault := server.Fault()
+	f := newFleet(t, fault.URL, 1)[0]
+	r := purge(t, f, Purge{Kind: KindAll}, limit)
+	if s := f.Status(); !s.Registered || s.Applied.Seq != r.Sequence || s.Lag > limit {
+		t.Errorf("%+v", s)
+	}
+	fault.Cut()
+	await(t, "behind", func() bool { return f.Status().Lag > 2*beatInterval })
+	fault.Heal()
+	await(t, "level", func() bool { return f.Status().Lag < 2*beatInterval })
+}
+
+// A replica that is not in the list serves all the same: its own receipts name it.
+func TestReceiptOfOneThatIsNotRegistered(t *testing.T) {
+	server := redistest.Start(t)
+	all := newFleet(t, server.URL, 2)
+	all[0].cancel() // it will not register again
+	all[0].working.Wait()
+	server.Admin().HDel(t.Context(), "cp:{inv}:replicas", all[0].ID())
+	r := purge(t, all[0], Purge{Kind: KindAll}, 50*time.Millisecond)
+	if r.Complete() || !slices.Contains(r.Lagging, all[0].ID()) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Nothing that Purge takes makes a record that cannot be read: that would stop everybody who follows.
+func TestWhatIsAppendedCanBeRead(t *testing.T) {
+	server := redistest.Start(t)
+	all := newFleet(t, server.URL, 1)
+	ages := map[string]time.Duration{"before 1970": 100 * 365 * 24 * time.Hour, "the longest": 1<<63 - 1, "the shortest": time.Microsecond}
+	for name, age := range ages {
+		m := all[0].Table().Mark()
+		r := purge(t, all[0], Purge{Kind: KindAll, Filters: Filters{OlderThan: age}}, limit)
+		if !r.Complete() {
+			t.Errorf("%s: %+v", name, r)
+		}
+		young := &Subject{URL: "http://a.example/", StoredAt: int64(r.Sequence), BodyAsOf: m.Seq}
+		if v := all[0].Table().Judge(young, m.Number); v.Verdict != Keeps {
+			t.Errorf("%s: what was stored just now is %v", name, v)
+		}
+	}
+	long := make([]byte, maxTag)
+	for i := range long {
+		long[i] = 0xff
+	}
+	for _, p := range []Purge{
+		{Kind: KindTag, Tags: []string{string(long)}},
+		{Kind: KindURL, Selector: "http://a.example/\xff"},
+		{Kind: KindAll, Who: "\xff"},
+		{Kind: KindAll, Filters: Filters{ContentType: []string{""}}},
+		{Kind: KindAll, Filters: Filters{OlderThan: 500}},
+	} {
+		if r, err := all[0].Purge(t.Context(), p, 0); err == nil {
+			t.Errorf("%+v: %+v", p, r)
+		}
+	}
+}
+
+func TestNothingAppended(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	fails := func(what string, certain bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if r, err := f.Purge(ctx, Purge{Kind: KindAll}, 0); err == nil || r != nil || f.NothingAppended(err) != certain {
+			t.Errorf("%s: %+v, %v", what, r, err)
+		}
+	}
+	admin := server.Admin()
+	before := admin.XLen(t.Context(), "cp:{inv}:log").Val()
+	admin.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1")
+	fails("a replica", true)
+	admin.Do(t.Context(), "REPLICAOF", "NO", "ONE")
+	if n := admin.XLen(t.Context(), "cp:{inv}:log").Val(); n != before {
+		t.Errorf("%d records, before %d", n, before)
+	}
+	admin.Del(t.Context(), "cp:{inv}:sweeps")
+	admin.Set(t.Context(), "cp:{inv}:sweeps", "no list", 0)
+	fails("appended, and the script failed after that", false)
+	server.Pause()
+	fails("stopped", false)
+	server.Resume()
+	server.Kill()
+	fails("gone", true)
+}
+
+func TestStartNeedsAClientThatWaits(t *testing.T) {
+	server := redistest.Start(t)
+	if f, err := Start(Options{Redis: client(t, server.URL()), Log: slog.New(slog.DiscardHandler)}); err == nil {
+		t.Error(f)
+	}
+}
+
+// After Redis was stopped for a while everybody seems silent; who asks is not, and waits for itself.
+func TestReceiptAfterRedisWasSilent(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	f.cancel() // as if its heartbeats did not come through
+	f.working.Wait()
+	await(t, "silent", func() bool {
+		list, err := f.Replicas(t.Context())
+		return err == nil && list[0].Silent
+	})
+	if r := purge(t, f, Purge{Kind: KindAll}, 0); !slices.Equal(r.Lagging, []string{f.ID()}) {
+		t.Errorf("%+v", r)
+	}
+}
