@@ -33,6 +33,7 @@ func compileRule(index int, spec *RuleSpec, at string, errs *specErrors) *Rule {
 	r := &Rule{
 		Index:           index,
 		Bypass:          spec.Bypass,
+		Condition:       spec.Match.String(),
 		match:           c.match(&spec.Match),
 		HasResponsePart: len(spec.Match.Status) > 0 || len(spec.Match.ContentType) > 0,
 		StripCookies:    spec.StripCookies,
@@ -64,6 +65,10 @@ func compileRule(index int, spec *RuleSpec, at string, errs *specErrors) *Rule {
 	if spec.MaxObject < 0 {
 		c.addf("max_object", "must not be negative; 0 stands for cache.max_object")
 	}
+	var err error
+	if r.Compress, err = parseCompression(spec.Compress); err != nil {
+		c.addf("compress", "%w", err)
+	}
 	c.notEmpty("limit", spec.Limit)
 	if spec.RequireSession && r.HasResponsePart {
 		c.addf("require_session", "cannot depend on match.status or match.content_type: sessions are asked for before there is a response")
@@ -71,7 +76,7 @@ func compileRule(index int, spec *RuleSpec, at string, errs *specErrors) *Rule {
 	return r
 }
 
-// duration checks and copies a duration. With bypass none makes sense: nothing would ever be stored for it.
+// duration checks and copies a duration, which saturates as delta-seconds do. With bypass none makes sense: nothing would ever be stored for it.
 func (c ruleCompiler) duration(name string, d *time.Duration, bypass bool) *time.Duration {
 	if d == nil {
 		return nil
@@ -82,7 +87,7 @@ func (c ruleCompiler) duration(name string, d *time.Duration, bypass bool) *time
 	if bypass {
 		c.addf(name, "contradicts bypass, which stores nothing")
 	}
-	v := *d
+	v := min(*d, MaxDelta)
 	return &v
 }
 
@@ -160,7 +165,12 @@ func (c ruleCompiler) key(spec *KeySpec) *KeyRule {
 		k.allow = append(k.allow, c.glob(fmt.Sprintf("key.query.allow[%d]", i), "name", pattern))
 	}
 	for i, name := range spec.Headers {
-		k.Headers = append(k.Headers, c.fieldName(fmt.Sprintf("key.headers[%d]", i), name, "the host is always part of the key"))
+		place := fmt.Sprintf("key.headers[%d]", i)
+		canonical := c.fieldName(place, name, "the host is always part of the key")
+		if canonical == "X-Forwarded-For" || canonical == "Forwarded" {
+			c.addf(place, "%s is completed as the request is forwarded, so it cannot tell stored responses apart", canonical)
+		}
+		k.Headers = append(k.Headers, canonical)
 	}
 	for i, name := range spec.Cookies {
 		if !isFieldName(name) {

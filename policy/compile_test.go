@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestCompileMistakes(t *testing.T) {
 		{Hosts: []string{"z.example"}, Rules: []RuleSpec{
 			{},
 			{Match: MatchSpec{Status: []int{200}}, RequireSession: true},
-			{Key: KeySpec{Headers: []string{"X-A", "host", "a:"}, Cookies: []string{"a;"}, Session: []string{""}}},
+			{Key: KeySpec{Headers: []string{"X-A", "host", "a:", "x-forwarded-for"}, Cookies: []string{"a;"}, Session: []string{""}}},
 		}},
 	}
 	want := [][2]string{
@@ -84,6 +85,7 @@ func TestCompileMistakes(t *testing.T) {
 		{"sites[3].rules[1].require_session", "before there is a response"},
 		{"sites[3].rules[2].key.headers[1]", "always part of the key"},
 		{"sites[3].rules[2].key.headers[2]", "not a field name"},
+		{"sites[3].rules[2].key.headers[3]", "completed as the request is forwarded"},
 		{"sites[3].rules[2].key.cookies[0]", "not a cookie's name"},
 		{"sites[3].rules[2].key.session[0]", "is empty"},
 	}
@@ -133,5 +135,15 @@ func TestCompileKeepsSpec(t *testing.T) {
 	spec.Rules[0].Limit[0], spec.Rules[0].Key.Session[0] = "x", "x"
 	if !slices.Equal(rule.Limits, []string{"l"}) || !slices.Equal(rule.Key.Session, []string{"a", "b"}) {
 		t.Errorf("rule changed: %+v", rule)
+	}
+}
+
+// TestCompileLongTTL: durations saturate as delta-seconds do, so that a lifetime and a window add up.
+func TestCompileLongTTL(t *testing.T) {
+	long := time.Duration(math.MaxInt64)
+	rule := mustCompile(t, SiteSpec{Rules: []RuleSpec{{TTL: &long, StaleIfError: &long}}}).Find("").Rules[0]
+	f, why := Storable(request("GET"), response(200, `ETag: "a"`), rule, testURL, testOptions)
+	if got := f.Retention(t0, long); why != None || f.Lifetime != MaxDelta || got < MaxDelta {
+		t.Errorf("%q, fresh for %s, kept for %s", why, f.Lifetime, got)
 	}
 }

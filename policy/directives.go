@@ -69,6 +69,10 @@ type ResponseDirectives struct {
 	MaxAge, SMaxAge                    Delta // malformed: zero, the stricter reading
 	StaleWhileRevalidate, StaleIfError Delta // malformed: zero
 
+	// What forbids and permits at once only forbids where it is malformed: must-revalidate and s-maxage then do not let the
+	// responses to requests with Authorization in, must-understand does not lift no-store.
+	doubtfulRevalidate, doubtfulSMaxAge, doubtfulUnderstand bool
+
 	Targeted bool // they come from a targeted field, so Cache-Control and Expires do not count
 }
 
@@ -182,16 +186,20 @@ func (d *ResponseDirectives) set(s *scanner) {
 		d.Immutable = d.Immutable || s.form == argNone
 	case "must-revalidate":
 		d.MustRevalidate = true
+		d.doubtfulRevalidate = d.doubtfulRevalidate || s.form != argNone
 	case "proxy-revalidate":
 		d.ProxyRevalidate = true
 	case "must-understand":
 		d.MustUnderstand = true
+		d.doubtfulUnderstand = d.doubtfulUnderstand || s.form != argNone
 	case "no-transform":
 		d.NoTransform = true
 	case "max-age":
 		d.MaxAge.shorten(s.secondsOrZero())
 	case "s-maxage":
-		d.SMaxAge.shorten(s.secondsOrZero())
+		v, ok := s.seconds()
+		d.SMaxAge.shorten(v)
+		d.doubtfulSMaxAge = d.doubtfulSMaxAge || !ok
 	case "stale-while-revalidate":
 		d.StaleWhileRevalidate.shorten(s.secondsOrZero())
 	case "stale-if-error":

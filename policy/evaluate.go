@@ -91,9 +91,9 @@ func evaluateStale(d *RequestDirectives, f Freshness, over time.Duration, obey b
 
 // MayServeIfError reports whether a stored response may be used at now although it should have been validated, because upstream
 // answers with an error or not at all (RFC 5861 section 4): within the longer of the origin's or rule's stale-if-error and the
-// request's, and never where validation is a must.
-func MayServeIfError(d RequestDirectives, f Freshness, now time.Time) bool {
-	if f.NoCache || f.MustRevalidate || d.NoCache {
+// request's, and never where validation is a must. The rule is never nil and is asked as Evaluate asks it.
+func MayServeIfError(d RequestDirectives, f Freshness, now time.Time, rule *Rule) bool {
+	if f.NoCache || f.MustRevalidate || d.NoCache && !rule.Ignore.Has(IgnoreClientReload) {
 		return false
 	}
 	window := max(f.StaleIfError, d.StaleIfError.D)

@@ -51,6 +51,53 @@ func appendExtra(dst []byte, kind byte, name string, values ...string) []byte {
 	return dst
 }
 
+// Extra is one part of a key's extras, for people.
+type Extra struct {
+	// Kind is "header", "cookie" or "session"; "header alias" for a field that some origins cannot tell from one of the key's, "cookie line"
+	// where some origin may read the cookies otherwise.
+	Kind   string
+	Name   string   // "" for cookie lines
+	Values []string // none: the request does not have it. They may be secrets
+}
+
+var extraKinds = map[byte]string{'h': "header", 'H': "header alias", 'c': "cookie", 'C': "cookie line", 's': "session"}
+
+// Parts takes Extras apart. It returns what can be read of an encoding that is not one of appendExtra's.
+func (k Key) Parts() []Extra {
+	var parts []Extra
+	for rest := k.Extras; rest != ""; {
+		part := Extra{Kind: extraKinds[rest[0]]}
+		var ok bool
+		if part.Name, rest, ok = cutCounted(rest[1:]); !ok {
+			return parts
+		}
+		count, after, found := strings.Cut(rest, ";")
+		n, err := strconv.Atoi(count)
+		if rest = after; !found || err != nil {
+			return parts
+		}
+		for range n {
+			var value string
+			if value, rest, ok = cutCounted(rest); !ok {
+				return parts
+			}
+			part.Values = append(part.Values, value)
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// cutCounted cuts what appendCounted has written from the front of s.
+func cutCounted(s string) (value, rest string, ok bool) {
+	length, rest, _ := strings.Cut(s, ":")
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 0 || n > len(rest) {
+		return "", "", false
+	}
+	return rest[:n], rest[n:], true
+}
+
 func appendCounted(dst []byte, s string) []byte {
 	dst = append(strconv.AppendInt(dst, int64(len(s)), 10), ':')
 	return append(dst, s...)
@@ -97,6 +144,7 @@ func nextCookie(line string) (name, value, rest string, more bool) {
 //   - several Cookie lines, of which some origins read one;
 //   - a quoted value with a ";" in it, or an escaped quote, which hides cookies from those that know quoted strings;
 //   - a name like a named one to an origin that ignores case, decodes names, or folds "." and " " into "_", or takes "[" for the end of it;
+//   - the same with bytes beside it that some trim as white space: no-break space, other controls;
 //   - ", name=" in a value, where some take the comma for a separator (RFC 2109 section 4.3.4).
 func cookiesInDoubt(lines, names []string) bool {
 	if len(names) == 0 || len(lines) == 0 {
@@ -128,9 +176,18 @@ func foldCookieName(name string) string {
 			name = decoded
 		}
 	}
-	name, _, _ = strings.Cut(strings.Trim(name, " \t"), "[") // "role[]" is an array called role
+	name = strings.Map(func(r rune) rune {
+		if r != ' ' && isBlank(r) {
+			return -1
+		}
+		return r
+	}, name)
+	name, _, _ = strings.Cut(strings.Trim(name, " "), "[") // "role[]" is an array called role
 	return strings.ToLower(cookieNameFolder.Replace(name))
 }
+
+// isBlank reports whether some origin may trim r from a cookie's name: white space, and what is no letter of any name here.
+func isBlank(r rune) bool { return r <= ' ' || r > '~' }
 
 var cookieNameFolder = strings.NewReplacer(".", "_", " ", "_", "+", "_")
 
@@ -141,8 +198,8 @@ func hidesCookie(value, name string) bool {
 		if !ok {
 			return false
 		}
-		rest, found := strings.CutPrefix(strings.TrimLeft(after, " \t"), name)
-		if found && strings.HasPrefix(strings.TrimLeft(rest, " \t"), "=") {
+		rest, found := strings.CutPrefix(strings.TrimLeftFunc(after, isBlank), name)
+		if found && strings.HasPrefix(strings.TrimLeftFunc(rest, isBlank), "=") {
 			return true
 		}
 		value = after

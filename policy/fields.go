@@ -31,6 +31,13 @@ func RemoveHopByHop(h http.Header) {
 	}
 }
 
+// RemoveContentDigests removes, in place, the digests of the content of a message (RFC 9530 section 2; Content-MD5: RFC 1864). They are
+// wrong beside content that was cut, put together or left out; Repr-Digest, which is of the whole representation, is not.
+func RemoveContentDigests(h http.Header) {
+	delete(h, "Content-Digest")
+	delete(h, "Content-Md5")
+}
+
 // StoredHeader returns the fields of a response that are to be stored (section 3.1): all but hop-by-hop ones, Age, those named
 // by no-cache="..." and private="...", and Set-Cookie where the rule strips cookies. Date is added when missing. The map is
 // new; the values are shared with the response.

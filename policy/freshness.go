@@ -33,7 +33,7 @@ func (f Freshness) TTL(now time.Time) time.Duration { return f.Lifetime - f.Age(
 func (f Freshness) Retention(now time.Time, keep time.Duration) time.Duration {
 	after := max(f.StaleWhileRevalidate, f.StaleIfError)
 	if f.Validator {
-		after = max(after, keep)
+		after = max(after, min(keep, MaxDelta))
 	}
 	return f.TTL(now) + after
 }
@@ -77,7 +77,7 @@ func lifetime(rq Request, rs Response, d *ResponseDirectives, rule *Rule, opt St
 	if v, ok := explicitLifetime(rs, d); ok {
 		return v, lifetimeExplicit
 	}
-	if !heuristicStatus(rs.Status) && !d.Public || personal(rq, rule) {
+	if !heuristicStatus(rs.Status) && !d.Public || personal(rq) {
 		return 0, lifetimeNone
 	}
 	switch {
@@ -190,13 +190,10 @@ func hasValidator(rs Response) bool {
 }
 
 // personal reports whether the response may be meant for the one who asked although nothing in it says so. To such a request no
-// lifetime is guessed, and no default applied.
-func personal(rq Request, rule *Rule) bool {
-	if hasCredentials(rq) {
-		return true
-	}
+// lifetime is guessed, and no default applied. Where a rule strips cookies, there is no Cookie in what was forwarded.
+func personal(rq Request) bool {
 	_, cookie := rq.Header["Cookie"]
-	return cookie && !rule.StripCookies
+	return cookie || hasCredentials(rq)
 }
 
 // hasCredentials reports whether the request says who asks (section 3.5).

@@ -62,6 +62,21 @@ func compilePathGlob(pattern string) (glob, error) {
 	return newGlob(pattern, true)
 }
 
+// Glob is a compiled value glob, for those who choose among what was written elsewhere: `*` stands for any bytes.
+type Glob struct{ glob glob }
+
+// CompileGlob compiles a value glob. Its errors say what of the pattern is wrong, without naming it.
+func CompileGlob(pattern string) (*Glob, error) {
+	g, err := compileGlob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return &Glob{g}, nil
+}
+
+// Match reports whether all of s is matched, in time linear in its length. It does not allocate.
+func (g *Glob) Match(s string) bool { return g.glob.match(s) }
+
 func newGlob(pattern string, path bool) (glob, error) {
 	if pattern == "" {
 		return glob{}, errors.New("is empty")

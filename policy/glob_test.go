@@ -213,3 +213,20 @@ func BenchmarkGlob(b *testing.B) {
 		})
 	}
 }
+
+// The exported form is a value glob.
+func TestGlobForOthers(t *testing.T) {
+	g, err := CompileGlob("shop.example/a*?x=*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !g.Match("shop.example/a/b?x=1") || g.Match("shop.example/a/b") {
+		t.Error("it matches something else than it says")
+	}
+	if n := testing.AllocsPerRun(100, func() { g.Match("shop.example/a/b?x=1") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if g, err := CompileGlob(""); err == nil || g != nil {
+		t.Errorf("an empty pattern: %v, %v", g, err)
+	}
+}

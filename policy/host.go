@@ -75,6 +75,21 @@ func withoutDefaultPort(scheme, host string) string {
 	return host
 }
 
+// ForwardHost is a host as it is forwarded and keyed: in lower case, and without a port that says nothing. One that is not valid stays as
+// it is.
+func ForwardHost(scheme, host string) string {
+	if !ValidHost(host) {
+		return host
+	}
+	return strings.ToLower(withoutDefaultPort(scheme, host))
+}
+
+// SameHost reports whether two hosts are one for a scheme of http or https: letters in either case, a default port or none.
+func SameHost(a, b string) bool {
+	return strings.EqualFold(a, b) || strings.EqualFold(withoutDefaultPort("http", a), withoutDefaultPort("http", b)) ||
+		strings.EqualFold(withoutDefaultPort("https", a), withoutDefaultPort("https", b))
+}
+
 // appendLower appends s with ASCII letters in lower case.
 func appendLower(dst []byte, s string) []byte {
 	for i := 0; i < len(s); i++ {

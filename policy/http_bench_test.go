@@ -20,7 +20,7 @@ func hitPath() map[string]func() {
 		"ParseRequestDirectives":         func() { _ = ParseRequestDirectives(browser.Header) },
 		"ParseRequestDirectives/reload":  func() { _ = ParseRequestDirectives(reload) },
 		"Evaluate":                       func() { _ = Evaluate(browser, f, now, DefaultRule) },
-		"MayServeIfError":                func() { _ = MayServeIfError(browser.Directives, f, now) },
+		"MayServeIfError":                func() { _ = MayServeIfError(browser.Directives, f, now, DefaultRule) },
 		"AppendSelection/none":           func() { dst = Nomination("").AppendSelection(dst[:0], browser.Header) },
 		"AppendSelection":                func() { dst = nomination.AppendSelection(dst[:0], browser.Header) },
 		"Precondition":                   func() { _ = Precondition(browser, 200, `"abcdef"`, modified, date) },

@@ -23,6 +23,18 @@ type Key struct {
 	Extras string
 }
 
+// Origin is scheme://host[:port] of the URL, without the default port: to what cache groups belong (RFC 9875 section 2).
+func (k Key) Origin() string {
+	scheme, rest, found := strings.Cut(k.URL, "://")
+	if !found {
+		return ""
+	}
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return scheme + "://" + rest
+}
+
 // KeyRule is the compiled key part of a rule. Its zero value asks for nothing.
 type KeyRule struct {
 	Headers []string // canonical names of request fields that are part of the key
@@ -76,6 +88,25 @@ func (k *KeyRule) ForwardQuery(rawQuery string) string {
 }
 
 type queryParam struct{ name, raw string }
+
+// QueryChanges says what ForwardQuery does to a query, for people: the parameters that it leaves out, as they came, and whether what is
+// left is in another order.
+func (k *KeyRule) QueryChanges(rawQuery string) (dropped []string, sorted bool) {
+	forwarded := k.ForwardQuery(rawQuery)
+	if forwarded == rawQuery {
+		return nil, false
+	}
+	var kept []string
+	for raw := range strings.SplitSeq(rawQuery, "&") {
+		rawName, _, _ := strings.Cut(raw, "=")
+		if k.keeps(raw, rawName, decodeQuery(rawName)) {
+			kept = append(kept, raw)
+		} else if raw != "" {
+			dropped = append(dropped, raw)
+		}
+	}
+	return dropped, strings.Join(kept, "&") != forwarded
+}
 
 func (k *KeyRule) keeps(param, rawName, name string) bool {
 	if k.sort && param == "" {

@@ -214,6 +214,10 @@ func TestCookiesInDoubt(t *testing.T) {
 		{"role[]=user; role=admin"},
 		{"x=1, role=user; role=admin"},
 		{"x=1,y=2,role =user; role=admin"},
+		{"\xa0role=user; role=admin"},
+		{"role\u3000=user; role=admin"},
+		{"%0arole=user; role=admin"},
+		{"x=1,\xa0role\x85=user; role=admin"},
 		{"role=admin", "x=y"},
 	} {
 		if extras(lines...) == plain {

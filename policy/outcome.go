@@ -22,14 +22,44 @@ const (
 	fwdCount
 )
 
-var fwdNames = [fwdCount]string{"", "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"}
+// forwards holds the token of each, and one sentence for a person who asks why.
+var forwards = [fwdCount]struct{ token, sentence string }{
+	FwdBypass:   {"bypass", "The request is passed on, and nothing of it is looked up or stored."},
+	FwdMethod:   {"method", "A request with this method is always forwarded."},
+	FwdURIMiss:  {"uri-miss", "Nothing is stored under this key."},
+	FwdVaryMiss: {"vary-miss", "Responses are stored for this URL, but the request's fields select none of them."},
+	FwdMiss:     {"miss", "Nothing was found that could be used."},
+	FwdRequest:  {"request", "The request itself asks that it be forwarded."},
+	FwdStale:    {"stale", "What is stored is stale."},
+	FwdPartial:  {"partial", "What is stored lacks a part of the range asked for."},
+}
 
 // String returns the RFC 9211 token; FwdNone is "".
 func (f Fwd) String() string {
 	if f >= fwdCount {
 		return "miss"
 	}
-	return fwdNames[f]
+	return forwards[f].token
+}
+
+// Section returns the section of the standard that says when a request is forwarded for this; "" for FwdNone.
+func (f Fwd) Section() string {
+	switch f {
+	case FwdNone:
+		return ""
+	case FwdVaryMiss:
+		return "RFC 9111 section 4.1"
+	default:
+		return "RFC 9211 section 2.2"
+	}
+}
+
+// Sentence says in plain words why; "" for FwdNone.
+func (f Fwd) Sentence() string {
+	if f >= fwdCount {
+		f = FwdMiss
+	}
+	return forwards[f].sentence
 }
 
 // Outcome is what this cache did with one request, in the vocabulary of RFC 9211. It is the one source of the Cache-Status
@@ -46,7 +76,7 @@ type Outcome struct {
 }
 
 // Label returns the outcome as one word for metrics and logs: "hit", "hit-stale" (a hit on a stale stored response),
-// "collapsed", one of the fwd tokens, or "error" where we answered ourselves.
+// "collapsed", one of the fwd tokens, "purge" where that was all the request was for, or "error" where we answered ourselves.
 func (o Outcome) Label() string {
 	switch {
 	case o.Hit && o.HasTTL && o.TTL < 0:
@@ -57,6 +87,8 @@ func (o Outcome) Label() string {
 		return "collapsed"
 	case o.Fwd != FwdNone:
 		return o.Fwd.String()
+	case o.Detail == Purged || o.Detail == SoftPurged:
+		return "purge"
 	default:
 		return "error"
 	}
@@ -64,7 +96,7 @@ func (o Outcome) Label() string {
 
 // Labels returns every value that Label can return.
 func Labels() []string {
-	labels := []string{"hit", "hit-stale", "collapsed", "error"}
+	labels := []string{"hit", "hit-stale", "collapsed", "purge", "error"}
 	for f := FwdNone + 1; f < fwdCount; f++ {
 		labels = append(labels, f.String())
 	}

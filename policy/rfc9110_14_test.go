@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 )
@@ -198,5 +199,14 @@ func TestRFC9111Section3_4Combine(t *testing.T) {
 		if got, ok := MissingRange(p); got != want || ok != (want != "") {
 			t.Errorf("%v: %q %v, want %q", p, got, ok, want)
 		}
+	}
+}
+
+// RFC 9530 section 2: a part has another Content-Digest than the whole, and the same Repr-Digest.
+func TestRFC9530Section2ContentDigests(t *testing.T) {
+	h := http.Header{"Content-Digest": {"sha-256=:YQ==:"}, "Content-Md5": {"YQ=="}, "Repr-Digest": {"sha-256=:YQ==:"}}
+	RemoveContentDigests(h)
+	if len(h) != 1 || h["Repr-Digest"] == nil {
+		t.Errorf("%v", h)
 	}
 }

@@ -31,6 +31,7 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"POST, no URL", request("POST"), response(200, fresh, "Content-Location: %zz:"), nil, MethodNotStored},
 		{"POST, twice", request("POST"), response(200, fresh, "Content-Location: /a?b=c", "Content-Location: /a?b=c"), nil, MethodNotStored},
 		{"POST, guessed", request("POST"), response(200, "Last-Modified: @-9000", "Content-Location: "+testURL), nil, MethodNotStored},
+		{"POST, not found", request("POST"), response(404, fresh, "Content-Location: "+testURL), nil, MethodNotStored},
 		{"POST, partial", request("POST"), response(206, fresh, "Content-Range: bytes 0-1/9", "Content-Location: "+testURL), nil,
 			MethodNotStored},
 
@@ -56,6 +57,11 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"400 ignored", request("GET"), response(400, fresh), ignoring(IgnoreErrorStatus), None},
 		{"400 ignored, silent", request("GET"), response(400, `ETag: "a"`), ignoring(IgnoreErrorStatus), NoFreshness},
 		{"400 by status and ttl", request("GET"), response(400), ttl(400, 500), None},
+		{"428 ignored", request("GET"), response(428, fresh), ignoring(IgnoreErrorStatus), ErrorStatus}, // RFC 6585 section 3
+		{"429 ignored", request("GET"), response(429, fresh), ignoring(IgnoreErrorStatus), ErrorStatus}, // section 4
+		{"431 ignored", request("GET"), response(431, fresh), ignoring(IgnoreErrorStatus), ErrorStatus}, // section 5
+		{"511 ignored", request("GET"), response(511, fresh), ignoring(IgnoreErrorStatus), ErrorStatus}, // section 6
+		{"429 by status and ttl", request("GET"), response(429, fresh), ttl(429), ErrorStatus},
 		{"400 by another status", request("GET"), response(400), ttl(500), ErrorStatus},
 
 		{"206", request("GET"), response(206, fresh, "Content-Range: bytes 0-4/10"), nil, None},
@@ -69,6 +75,10 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"no-store", request("GET"), response(200, "Cache-Control: max-age=60, no-store"), nil, NoStore},
 		{"no-store ignored", request("GET"), response(200, "Cache-Control: max-age=60, no-store"), ignoring(IgnoreNoStore), None},
 		{"no-store, must-understand", request("GET"), response(200, "Cache-Control: max-age=60, no-store, must-understand"), nil, None},
+		{"no-store, must-understand with an argument", request("GET"), response(200, "Cache-Control: max-age=60, no-store, must-understand=1"),
+			nil, NoStore},
+		{"no-store, must-understand in doubt", request("GET"), response(200, `Cache-Control: max-age=60, no-store, x="must-understand`),
+			nil, NoStore},
 		{"must-understand, not understood", request("GET"), response(298, "Cache-Control: max-age=60, must-understand"), nil,
 			StatusNotUnderstood},
 		{"request no-store", request("GET", "Cache-Control: no-store"), response(200, fresh), ignoring(IgnoreClientReload), RequestNoStore},
@@ -80,6 +90,7 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"ttl does not lift no-store", request("GET"), response(200, "Cache-Control: no-store"), ttl(), NoStore},
 		{"ttl", request("GET"), response(200), ttl(), None},
 		{"ttl on a redirect", request("GET"), response(302), ttl(), None},
+		{"bypass", request("GET"), response(200, fresh), withRule(func(r *Rule) { r.Bypass = true }), Bypass},
 
 		{"Set-Cookie", request("GET"), response(200, fresh, "Set-Cookie: a=b"), nil, SetCookie},
 		{"Set-Cookie2", request("GET"), response(200, fresh, "Set-Cookie2: a=b"), nil, SetCookie},
@@ -90,7 +101,14 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"Set-Cookie not stored", request("GET"), response(200, fresh, `Cache-Control: no-cache="set-cookie"`, "Set-Cookie: a=b"), nil, None},
 
 		{"Vary: *", request("GET"), response(200, fresh, "Vary: *"), nil, VaryStar},
+		{"Vary may not be stored", request("GET"), response(200, fresh, "Vary: Foo", `Cache-Control: private="vary"`), nil, VaryStar},
 		{"Vary is no name", request("GET"), response(200, fresh, "Vary: Accept Encoding"), nil, VaryStar},
+		{"Vary on the client's address", request("GET"), response(200, fresh, "Vary: Accept, X-Forwarded-For"), nil, VaryStar},
+		{"Vary on Forwarded", request("GET"), response(200, fresh, "Vary: forwarded"), nil, VaryStar},
+		{"Vary on a field with an alias", request("GET", "X_Lang: de"), response(200, fresh, "Vary: Accept, X-Lang"), nil, VaryStar},
+		{"Vary on an alias", request("GET", "X-Lang: de"), response(200, fresh, "Vary: X_Lang"), nil, VaryStar},
+		{"Vary on the alias that is there", request("GET", "X_Lang: de"), response(200, fresh, "Vary: X_Lang"), nil, None},
+		{"Vary on another field", request("GET", "X_Lang: de"), response(200, fresh, "Vary: Accept, X-Long"), nil, None},
 		{"event stream", request("GET"), response(200, "Content-Type: Text/Event-Stream; charset=utf-8", `ETag: "a"`), nil, EventStream},
 		{"event stream, no-cache", request("GET"), response(200, "Content-Type: text/event-stream", "Cache-Control: no-cache"), nil,
 			EventStream},
@@ -145,6 +163,11 @@ func TestRFC9111Section3_5Credentials(t *testing.T) {
 		{"public", authorized, response(200, "Cache-Control: max-age=60, public"), DefaultRule, None},
 		{"s-maxage", authorized, response(200, "Cache-Control: s-maxage=60"), DefaultRule, None},
 		{"must-revalidate", authorized, response(200, "Cache-Control: max-age=60, must-revalidate"), DefaultRule, None},
+		{"must-revalidate with an argument", authorized, response(200, "Cache-Control: max-age=60, must-revalidate=x"), DefaultRule, Authorization},
+		{"must-revalidate in doubt", authorized, response(200, `Cache-Control: max-age=60, x="a, must-revalidate`), DefaultRule, Authorization},
+		{"must-revalidate in doubt, public", authorized, response(200, `Cache-Control: public, max-age=60, x="a, must-revalidate`),
+			DefaultRule, None},
+		{"s-maxage, no number", authorized, response(200, "Cache-Control: s-maxage=a", `ETag: "a"`), DefaultRule, Authorization},
 		{"proxy-revalidate", authorized, response(200, "Cache-Control: max-age=60, proxy-revalidate"), DefaultRule, Authorization},
 		{"ignored", authorized, response(200, "Cache-Control: max-age=60"), ignoring(IgnoreAuthorization), None},
 		{"public, guessed", authorized, response(200, "Cache-Control: public", modified), DefaultRule, Authorization},
@@ -160,7 +183,8 @@ func TestRFC9111Section3_5Credentials(t *testing.T) {
 		{"cookie, validator only", cookie, response(200, `ETag: "a"`), DefaultRule, CookieHeuristic},
 		{"cookie, nothing", cookie, response(200), DefaultRule, NoFreshness},
 		{"cookie, no-cache", cookie, response(200, `ETag: "a"`, "Cache-Control: no-cache"), DefaultRule, None},
-		{"cookie, stripped", cookie, response(200, modified), strip, None},
+		{"cookie, stripped", request("GET"), response(200, modified), strip, None},
+		{"cookie, forwarded although the rule strips", cookie, response(200, modified), strip, CookieHeuristic},
 		{"cookie, default_ttl", cookie, response(200, modified), defaults, CookieHeuristic},
 		{"cookie, ttl", cookie, response(200), withRule(func(r *Rule) { r.TTL = ptr(time.Minute) }), None},
 		{"default_ttl", request("GET"), response(200), defaults, None},

@@ -103,6 +103,8 @@ func TestRFC5861(t *testing.T) {
 			withRule(func(r *Rule) { r.StaleIfError = ptr(-sec(10)) }), 65, Revalidate, false},
 		{"if error, rule's and must-revalidate", "max-age=60, must-revalidate", "",
 			withRule(func(r *Rule) { r.StaleIfError = ptr(sec(10)) }), 65, Revalidate, false},
+		{"a reload is not obeyed", "max-age=60, stale-if-error=10", "no-cache",
+			withRule(func(r *Rule) { r.Ignore = IgnoreClientReload }), 65, Revalidate, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rs := response(200, "Cache-Control: "+tt.response, `ETag: "a"`)
@@ -118,7 +120,7 @@ func TestRFC5861(t *testing.T) {
 			if got := Evaluate(rq, f, after(tt.at), tt.rule); got.Action != tt.want {
 				t.Errorf("%v (%v), want %v", got.Action, got.Reason, tt.want)
 			}
-			if got := MayServeIfError(rq.Directives, f, after(tt.at)); got != tt.ifError {
+			if got := MayServeIfError(rq.Directives, f, after(tt.at), tt.rule); got != tt.ifError {
 				t.Errorf("if error: %v, want %v", got, tt.ifError)
 			}
 		})

@@ -51,6 +51,9 @@ func ParseIgnore(names []string) (Ignore, error) {
 type Rule struct {
 	Index  int  // place in its site's list; -1 for DefaultRule
 	Bypass bool // pass on, store nothing
+	// Condition is what the rule matches as the configuration writes it, in one line, for people: "path: /api/**, method: [GET]".
+	// "" matches everything.
+	Condition string
 
 	TTL                  *time.Duration // replaces the freshness lifetime
 	DefaultTTL           *time.Duration // the lifetime where the origin names none
@@ -61,9 +64,10 @@ type Rule struct {
 	Ignore       Ignore
 	Key          *KeyRule // never nil
 	Tags         []TagTemplate
-	StripCookies bool  // Cookie is removed from the request sent upstream, Set-Cookie from the response
-	MaxObject    int64 // bytes; 0 = the cache's
-	Collapse     bool  // askers may share one fetch; true unless the configuration says no
+	StripCookies bool        // Cookie is removed from the request sent upstream, Set-Cookie from the response
+	MaxObject    int64       // bytes; 0 = the cache's
+	Compress     Compression // of bodies in Redis
+	Collapse     bool        // askers may share one fetch; true unless the configuration says no
 
 	Limits         []string // names of the limits to be asked
 	RequireSession bool

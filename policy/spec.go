@@ -2,6 +2,9 @@ package policy
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,8 +34,9 @@ type RuleSpec struct {
 	Key            KeySpec
 	Tags           []string // templates, see TagTemplate
 	StripCookies   bool
-	MaxObject      int64 // bytes; 0 = the cache's
-	Collapse       *bool // nil = true
+	MaxObject      int64  // bytes; 0 = the cache's
+	Compress       string // of bodies in Redis: "" or "none", "s2", "zstd"
+	Collapse       *bool  // nil = true
 	Limit          []string
 	RequireSession bool
 }
@@ -45,6 +49,39 @@ type MatchSpec struct {
 	Header      map[string]string // field name -> value glob; one matching line is enough; "*" = present
 	Status      []int             // of the response
 	ContentType []string          // of the response: "text/html", "image/*"; parameters are not compared
+}
+
+// String writes the condition in one line, in the form that the configuration has between braces; "" for one that matches everything.
+func (m *MatchSpec) String() string {
+	var parts []string
+	add := func(key, value string) { parts = append(parts, key+": "+value) }
+	if m.Path != "" {
+		add("path", m.Path)
+	}
+	if len(m.Method) > 0 {
+		add("method", "["+strings.Join(m.Method, ", ")+"]")
+	}
+	if len(m.Query) > 0 {
+		add("query", globsOf(m.Query))
+	}
+	if len(m.Header) > 0 {
+		add("header", globsOf(m.Header))
+	}
+	if len(m.Status) > 0 {
+		add("status", strings.ReplaceAll(fmt.Sprint(m.Status), " ", ", "))
+	}
+	if len(m.ContentType) > 0 {
+		add("content_type", "["+strings.Join(m.ContentType, ", ")+"]")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func globsOf(byName map[string]string) string {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		pairs = append(pairs, fmt.Sprintf("%s: %q", name, byName[name]))
+	}
+	return "{" + strings.Join(pairs, ", ") + "}"
 }
 
 // KeySpec says what beside scheme, host, path and query tells stored responses apart.

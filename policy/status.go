@@ -21,9 +21,19 @@ func negativeStatus(status int) bool {
 	return false
 }
 
+// personalStatus lists the errors that are about the one request or client that got them, and that no cache may store, whatever
+// they say of their freshness (RFC 6585 sections 3 to 6).
+func personalStatus(status int) bool {
+	switch status {
+	case 428, 429, 431, 511:
+		return true
+	}
+	return false
+}
+
 // understoodStatus reports whether the caching requirements of this status are known here: what must-understand asks
-// (RFC 9111 section 5.2.2.3). Those are the final status codes of RFC 9110, and of RFC 6585, 7725 and 8470 those that a cache
-// treats like any other error. 304 is not among them: it is never stored as itself.
+// (RFC 9111 section 5.2.2.3). Those are the final status codes of RFC 9110, RFC 6585 (see personalStatus), and RFC 7725 and
+// 8470, which a cache treats like any other error. 304 is not among them: it is never stored as itself.
 func understoodStatus(status int) bool {
 	switch {
 	case status >= 200 && status <= 206, status >= 300 && status <= 303, status == 305, status == 307, status == 308:

@@ -31,7 +31,7 @@ func Storable(rq Request, rs Response, rule *Rule, url string, opt StoreOptions)
 	if rq.Method == http.MethodPost && !(source == lifetimeExplicit && isLocatedAt(rs, url)) {
 		return Freshness{}, MethodNotStored
 	}
-	if reason := checkUsable(rq, rs, &d, rule, f, source); reason != None {
+	if reason := checkUsable(rq, rs, &d, f, source); reason != None {
 		return Freshness{}, reason
 	}
 	return f, None
@@ -39,17 +39,17 @@ func Storable(rq Request, rs Response, rule *Rule, url string, opt StoreOptions)
 
 // storingChecks are the rules that need no lifetime, in order; the first reason counts.
 var storingChecks = [...]func(rq Request, rs Response, d *ResponseDirectives, rule *Rule) Reason{
-	checkMethod, checkStatus, checkPart, checkNoStore, checkPrivate, checkErrorStatus, checkAuthorization, checkSetCookie,
-	checkVary, checkEventStream,
+	checkMethod, checkStatus, checkBypass, checkPart, checkNoStore, checkPrivate, checkErrorStatus, checkAuthorization,
+	checkSetCookie, checkVary, checkEventStream,
 }
 
 // checkMethod is section 3: the method is understood. HEAD may only update, and POST is looked at again when the lifetime is
-// known.
+// known: only of a success does Content-Location say that a GET would be answered the same (RFC 9110 section 8.7).
 func checkMethod(rq Request, rs Response, _ *ResponseDirectives, _ *Rule) Reason {
 	switch {
 	case rq.Method == http.MethodGet:
 		return None
-	case rq.Method == http.MethodPost && rs.Status != http.StatusPartialContent:
+	case rq.Method == http.MethodPost && rs.Status >= 200 && rs.Status <= 299 && rs.Status != http.StatusPartialContent:
 		return None
 	}
 	return MethodNotStored
@@ -63,6 +63,14 @@ func checkStatus(_ Request, rs Response, d *ResponseDirectives, _ *Rule) Reason 
 		return StatusNotStored
 	case d.MustUnderstand && !understoodStatus(rs.Status):
 		return StatusNotUnderstood
+	}
+	return None
+}
+
+// checkBypass is for a rule that looks at the response: one that does not has kept the request away from the cache altogether.
+func checkBypass(_ Request, _ Response, _ *ResponseDirectives, rule *Rule) Reason {
+	if rule.Bypass {
+		return Bypass
 	}
 	return None
 }
@@ -88,7 +96,7 @@ func checkNoStore(rq Request, _ Response, d *ResponseDirectives, rule *Rule) Rea
 	switch {
 	case rq.Directives.NoStore:
 		return RequestNoStore
-	case d.NoStore && !d.MustUnderstand && !rule.Ignore.Has(IgnoreNoStore):
+	case d.NoStore && (!d.MustUnderstand || d.doubtfulUnderstand) && !rule.Ignore.Has(IgnoreNoStore):
 		return NoStore
 	}
 	return None
@@ -102,9 +110,13 @@ func checkPrivate(_ Request, _ Response, d *ResponseDirectives, rule *Rule) Reas
 	return None
 }
 
-// checkErrorStatus keeps errors out that a client can provoke and others would then see (cache poisoning).
+// checkErrorStatus keeps errors out that a client can provoke and others would then see (cache poisoning), unless a rule wants
+// them, and those that no rule can let in.
 func checkErrorStatus(_ Request, rs Response, _ *ResponseDirectives, rule *Rule) Reason {
-	if rs.Status < 400 || negativeStatus(rs.Status) || rule.Ignore.Has(IgnoreErrorStatus) || rule.StoresStatus(rs.Status) {
+	switch {
+	case rs.Status < 400 || negativeStatus(rs.Status):
+		return None
+	case !personalStatus(rs.Status) && (rule.Ignore.Has(IgnoreErrorStatus) || rule.StoresStatus(rs.Status)):
 		return None
 	}
 	return ErrorStatus
@@ -112,7 +124,10 @@ func checkErrorStatus(_ Request, rs Response, _ *ResponseDirectives, rule *Rule)
 
 // checkAuthorization is section 3.5.
 func checkAuthorization(rq Request, _ Response, d *ResponseDirectives, rule *Rule) Reason {
-	if !hasCredentials(rq) || d.Public || d.SMaxAge.Set || d.MustRevalidate || rule.Ignore.Has(IgnoreAuthorization) {
+	switch {
+	case !hasCredentials(rq), d.Public, rule.Ignore.Has(IgnoreAuthorization):
+		return None
+	case d.SMaxAge.Set && !d.doubtfulSMaxAge, d.MustRevalidate && !d.doubtfulRevalidate:
 		return None
 	}
 	return Authorization
@@ -131,9 +146,10 @@ func checkSetCookie(_ Request, rs Response, d *ResponseDirectives, rule *Rule) R
 	return None
 }
 
-// checkVary is section 4.1: nothing ever selects a response with "Vary: *", nor one whose Vary we cannot read.
-func checkVary(_ Request, rs Response, _ *ResponseDirectives, _ *Rule) Reason {
-	if ParseVary(rs.Header) == NominationStar {
+// checkVary is section 4.1: nothing ever selects a response with "Vary: *", nor one whose Vary we cannot read, or may not store,
+// or which nominates what the selection does not show.
+func checkVary(rq Request, rs Response, d *ResponseDirectives, _ *Rule) Reason {
+	if n := ParseVary(rs.Header); n == NominationStar || d.unshared("Vary") || n.hides(rq.Header) {
 		return VaryStar
 	}
 	return None
@@ -154,7 +170,7 @@ func checkEventStream(_ Request, rs Response, d *ResponseDirectives, _ *Rule) Re
 // checkUsable is the end of section 3: what allows storing (an explicit lifetime, public, or a status that is cacheable by
 // itself), and, because a cache need not store what it could never use, that it is fresh, or can be validated, or may be used
 // stale.
-func checkUsable(rq Request, rs Response, d *ResponseDirectives, rule *Rule, f Freshness, source lifetimeSource) Reason {
+func checkUsable(rq Request, rs Response, d *ResponseDirectives, f Freshness, source lifetimeSource) Reason {
 	allowed := source == lifetimeExplicit || d.Public || heuristicStatus(rs.Status)
 	ttl := f.TTL(rs.ResponseTime)
 	stale := ttl <= 0 && ttl+max(f.StaleWhileRevalidate, f.StaleIfError) <= 0
@@ -163,7 +179,7 @@ func checkUsable(rq Request, rs Response, d *ResponseDirectives, rule *Rule, f F
 		return NoFreshness
 	case f.NoCache && !f.Validator:
 		return NoCache
-	case source == lifetimeNone && !f.NoCache && personal(rq, rule):
+	case source == lifetimeNone && !f.NoCache && personal(rq):
 		return silentReason(rq, rs, f)
 	case stale && !f.Validator:
 		return NoFreshness

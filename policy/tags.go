@@ -11,7 +11,7 @@ import (
 
 // Bounds of the tags of one stored response. What is over them is left out: an origin's slip must not bloat every index.
 const (
-	maxTags   = 128 // from the response's own fields
+	maxTags   = 128 // from the response's own fields; as many groups again
 	maxTagLen = 256 // bytes
 )
 
@@ -48,6 +48,9 @@ func ParseTagTemplate(s string) (TagTemplate, error) {
 	}
 	if len(s) > maxTagLen {
 		return t, fmt.Errorf("is longer than %d bytes", maxTagLen)
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return t, errors.New("has a NUL")
 	}
 	for rest := s; rest != ""; {
 		brace := strings.IndexAny(rest, "{}")
@@ -138,32 +141,9 @@ func pathSegment(path string, n int) string {
 	return segment
 }
 
-// ResponseTags appends the tags that a response names itself: Surrogate-Key and xkey separate them by white space, Cache-Tag by
-// commas. Tags that dst has already and those over 256 bytes are left out; past 128 no more are read.
-func ResponseTags(dst []string, h http.Header) []string {
-	bound := len(dst) + maxTags
-	for _, name := range [...]string{"Surrogate-Key", "Xkey", "Cache-Tag"} {
-		separators := " \t"
-		if name == "Cache-Tag" {
-			separators = ","
-		}
-		for _, line := range h[name] {
-			for line != "" && len(dst) < bound {
-				end := strings.IndexAny(line, separators)
-				if end < 0 {
-					end = len(line)
-				}
-				dst = appendTag(dst, strings.Trim(line[:end], " \t"))
-				line = line[min(end+1, len(line)):]
-			}
-		}
-	}
-	return dst
-}
-
-// appendTag appends a tag that is within bounds and not yet there.
+// appendTag appends a tag that is within bounds and not yet there. One with a NUL is none: it might pass for a group (GroupTag).
 func appendTag(dst []string, tag string) []string {
-	if tag == "" || len(tag) > maxTagLen || slices.Contains(dst, tag) {
+	if tag == "" || len(tag) > maxTagLen || strings.IndexByte(tag, 0) >= 0 || slices.Contains(dst, tag) {
 		return dst
 	}
 	return append(dst, tag)

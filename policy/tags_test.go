@@ -66,24 +66,30 @@ func TestResponseTags(t *testing.T) {
 		{"xkey", http.Header{"Xkey": {"a b"}}, []string{"a", "b"}},
 		{"Cache-Tag", http.Header{"Cache-Tag": {"a, b c ,,d"}}, []string{"a", "b c", "d"}},
 		{"all, once each", http.Header{"Surrogate-Key": {"a b a"}, "Xkey": {"b c"}, "Cache-Tag": {"c,d"}}, []string{"a", "b", "c", "d"}},
+		{"NUL, which marks a group", http.Header{"Xkey": {"a \x00b c\x00"}}, []string{"a"}},
 		{"long", http.Header{"Xkey": {long + " " + long + "a b"}}, []string{long, "b"}},
 		{"many", http.Header{"Xkey": {strings.Join(many, " ")}, "Cache-Tag": {"x"}}, many[:maxTags]},
 	}
+	fields, err := NewTagFields(DefaultTagFields())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range tests {
-		if got := ResponseTags(nil, tt.header); !slices.Equal(got, tt.want) {
+		if got := fields.Append(nil, tt.header); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	if got := ResponseTags([]string{"a"}, http.Header{"Xkey": {"a b"}}); !slices.Equal(got, []string{"a", "b"}) {
+	if got := fields.Append([]string{"a"}, http.Header{"Xkey": {"a b"}}); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("appended: %q", got)
 	}
 }
 
 func BenchmarkResponseTags(b *testing.B) {
+	fields, _ := NewTagFields(DefaultTagFields())
 	h := http.Header{"Surrogate-Key": {"product-17 category-3 api"}}
 	dst := make([]string, 0, 8)
 	b.ReportAllocs()
 	for b.Loop() {
-		ResponseTags(dst, h)
+		fields.Append(dst, h)
 	}
 }

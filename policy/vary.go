@@ -74,6 +74,18 @@ func (n Nomination) AppendSelection(dst []byte, h http.Header) []byte {
 	return dst
 }
 
+// hides reports whether a response that nominates n may depend on what AppendSelection of h does not show: on who asks, which each
+// proxy adds to X-Forwarded-For and Forwarded as it forwards, after all selecting; or on another field that the origin cannot tell
+// from a nominated one (see fieldAliases), so that a client could choose what those without either get.
+func (n Nomination) hides(h http.Header) bool {
+	for name := range strings.SplitSeq(string(n), ",") {
+		if name == "x-forwarded-for" || name == "forwarded" || len(fieldAliases(h, canonicalName(name))) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // canonicalName returns the canonical form of a lower-case field name, without allocating for those that are nominated most.
 func canonicalName(name string) string {
 	switch name {

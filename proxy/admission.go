@@ -43,7 +43,7 @@ type Sessions interface {
 
 // Ranking counts what is asked.
 type Ranking interface {
-	// Asked is told the cache URL of every request that has one. It must not block.
+	// Asked is told the cache URL of every request that has one and is no PURGE. It must not block.
 	Asked(url string)
 }
 

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net/http"
 
 	"cacheproxy/policy"
+	"cacheproxy/store"
 )
 
 // goAlone sends the request for this client only: methods other than GET, bypass rules, uploads and upgrades, ranges, reloads, and
@@ -12,10 +14,15 @@ import (
 // body is taken as it streams by.
 func (j *journey) goAlone(out *http.Request) (*http.Response, error) {
 	x := j.exchange()
-	if j.r.Method == http.MethodGet && j.unstored == policy.None && !j.asksOrigin() {
+	if j.mayAskOurs() {
 		x.ask(out.Header)
 	}
 	return j.take(x.do(out))
+}
+
+// mayAskOurs reports whether a request that goes alone may carry our question beside what its client asks.
+func (j *journey) mayAskOurs() bool {
+	return j.r.Method == http.MethodGet && j.unstored == policy.None && !j.asksOrigin()
 }
 
 // ask puts our own question on a request whose answer may be stored: is what we have still good (RFC 9111 section 4.3.1).
@@ -42,6 +49,9 @@ func (j *journey) take(a answer) (*http.Response, error) {
 	if a.res.StatusCode == http.StatusSwitchingProtocols {
 		return a.res, nil
 	}
+	if a.plan == nil && isEventStream(a.res.Header) {
+		a.res.Body = newEventStream(a.res.Body, j.h.leaving)
+	}
 	s := &stream{body: a.res.Body, j: j, length: a.res.ContentLength}
 	if a.plan != nil && bodyless(a.res, j.r.Method) {
 		a.plan.store(nil)
@@ -67,13 +77,16 @@ func (j *journey) takeStored(a answer) error {
 }
 
 // told records the outcome of a response that is streamed. That the store could not be asked explains more than what became of
-// the response, and stays.
+// the response, and stays; that the request went alone stays where the response leaves nothing to explain.
 func (j *journey) told(a answer) {
 	detail := a.reason
 	if a.plan != nil {
 		j.outcome.Stored = true
 		j.outcome.HasTTL, j.outcome.TTL = true, a.plan.fresh.TTL(j.h.opt.Now())
 		detail = policy.None
+	}
+	if detail == policy.None && j.outcome.Detail == policy.NotShareable {
+		return
 	}
 	if j.outcome.Detail != policy.StoreUnavailable && j.outcome.Fwd != policy.FwdMethod {
 		j.outcome.Detail = detail
@@ -111,6 +124,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	if s.copy != nil && !s.copy.add(p[:n], err) {
 		s.copy = nil
 	}
+	s.j.cut(err)
 	return n, err
 }
 
@@ -122,19 +136,39 @@ func (s *stream) Close() error {
 	return s.body.Close()
 }
 
+// cut notes for the access log that the upstream's body ended too early, and that therefore what Cache-Status said would be stored is
+// not. A client that has left is no failure of the upstream.
+func (j *journey) cut(err error) {
+	if err == nil || err == io.EOF || j.r.Context().Err() != nil {
+		return
+	}
+	j.failure = err
+	if j.outcome.Stored && !errors.Is(err, errLeftBehind) { // what one client read too slowly may be stored for others
+		j.outcome.Stored, j.outcome.Detail = false, policy.Truncated
+	}
+}
+
 func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
 
-// bodyCopy collects a body that streams by, within the plan's limit and the memory of all fills.
+// bodyCopy keeps a body that streams by: whole, within the plan's limit and the memory of all fills, or uploading it as it comes where it
+// is larger than that.
 type bodyCopy struct {
-	h    *Handler
-	plan *plan
-	buf  []byte
-	held int64 // reserved of the fills' memory
+	h      *Handler
+	plan   *plan
+	buf    []byte
+	held   int64 // reserved of the fills' memory
+	upload *store.Upload
 }
 
 func newBodyCopy(h *Handler, p *plan, length int64) *bodyCopy {
 	c := &bodyCopy{h: h, plan: p}
-	if length > 0 && c.reserve(length) {
+	switch {
+	case length > p.limit:
+		if c.upload = p.upload(); c.upload == nil {
+			p.x.refused(policy.StoreUnavailable)
+			return nil
+		}
+	case length > 0 && c.reserve(length):
 		c.buf = make([]byte, 0, length)
 	}
 	return c
@@ -153,31 +187,63 @@ func (c *bodyCopy) reserve(n int64) bool {
 
 // add takes what was read and how the read ended. It reports whether there is more to come.
 func (c *bodyCopy) add(p []byte, err error) bool {
-	size := int64(len(c.buf) + len(p))
-	if size > c.plan.limit {
-		return c.drop(policy.TooLarge)
+	if why := c.take(p); why != policy.None {
+		return c.drop(why)
 	}
-	if !c.reserve(size) {
-		return c.drop(policy.StoreFull)
-	}
-	c.buf = append(c.buf, p...)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return true
-	case io.EOF:
-		c.plan.store(c.buf)
-		return c.drop(policy.None)
-	default:
+	case err != io.EOF:
 		return c.drop(policy.Truncated)
+	case c.upload != nil:
+		c.plan.storeUploaded(c.upload)
+		c.upload = nil
+	default:
+		c.plan.store(c.buf)
 	}
+	return c.drop(policy.None)
+}
+
+// take keeps the next bytes, or says why the body is not kept.
+func (c *bodyCopy) take(p []byte) policy.Reason {
+	if c.upload == nil && int64(len(c.buf)+len(p)) > c.plan.limit {
+		if c.plan.most == c.plan.limit {
+			return policy.TooLarge
+		}
+		if c.upload = c.plan.upload(); c.upload == nil {
+			return policy.StoreUnavailable
+		}
+		c.upload.Write(c.buf)
+		c.release()
+	}
+	switch {
+	case c.upload == nil:
+		if !c.reserve(int64(len(c.buf) + len(p))) {
+			return policy.StoreFull
+		}
+		c.buf = append(c.buf, p...)
+	case c.upload.Len()+int64(len(p)) > c.plan.most:
+		return policy.TooLarge
+	case !c.upload.Write(p):
+		return policy.StoreFull
+	}
+	return policy.None
+}
+
+func (c *bodyCopy) release() {
+	c.h.fills.release(c.held)
+	c.held, c.buf = 0, nil
 }
 
 // drop gives the memory back and counts why the copy was not kept. It returns false, for add.
 func (c *bodyCopy) drop(why policy.Reason) bool {
-	if why != policy.None {
-		c.h.refused(why)
+	if c.upload != nil {
+		c.upload.Abort()
+		c.upload = nil
 	}
-	c.h.fills.release(c.held)
-	c.held, c.buf = 0, nil
+	if why != policy.None {
+		c.plan.x.refused(why)
+	}
+	c.release()
 	return false
 }

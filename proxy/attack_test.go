@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"cacheproxy/upstream"
 )
 
 func trustLoopback(o *Options) {
@@ -20,7 +22,7 @@ func TestPoisoningByUnkeyedInput(t *testing.T) {
 		h := req.Header
 		for _, name := range []string{
 			"X-Host", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Forwarded-Prefix",
-			"X-Forwarded-Scheme", "X-Forwarded-Port", "X_forwarded_host", "X-Forwarded-Server", "True-Client-Ip", "X-Real-Ip",
+			"Proxy", "Cf-Connecting-Ip", "Content_length", "X-Forwarded-Scheme", "X-Forwarded-Port", "X_forwarded_host", "X-Forwarded-Server", "X-Forwarded-Protocol", "X-Forwarded-User", "True-Client-Ip", "X-Real-Ip",
 		} {
 			if v := h.Get(name); v != "" {
 				_, _ = fmt.Fprintf(w, "%s=%s ", name, v)
@@ -29,7 +31,7 @@ func TestPoisoningByUnkeyedInput(t *testing.T) {
 		body := make([]byte, 64)
 		n, _ := req.Body.Read(body)
 		_, _ = fmt.Fprintf(w, "host=%s fwd=%s proto=%s path=%s query=%s content=%s",
-			strings.ToLower(req.Host), strings.ToLower(h.Get("X-Forwarded-Host")), h.Get("X-Forwarded-Proto"), req.URL.EscapedPath(), req.URL.RawQuery, body[:n])
+			req.Host, h.Get("X-Forwarded-Host"), h.Get("X-Forwarded-Proto"), req.URL.EscapedPath(), req.URL.RawQuery, body[:n])
 	}
 	for _, c := range []struct {
 		name, target string
@@ -41,6 +43,8 @@ func TestPoisoningByUnkeyedInput(t *testing.T) {
 		{name: "X-Forwarded-Scheme", target: "/p", fields: []string{"X-Forwarded-Scheme: nothttps"}},
 		{name: "X-Forwarded-Port", target: "/p", fields: []string{"X-Forwarded-Port: 1"}},
 		{name: "X-Forwarded-Prefix", target: "/p", fields: []string{"X-Forwarded-Prefix: //evil"}},
+		{name: "X-Forwarded-Protocol", target: "/p", fields: []string{"X-Forwarded-Protocol: ssl"}},
+		{name: "X-Forwarded-User", target: "/p", fields: []string{"X-Forwarded-User: root"}},
 		{name: "X_Forwarded_Host, which CGI takes for the other", target: "/p", fields: []string{"X_Forwarded_Host: evil.example"}},
 		{name: "X-Host", target: "/p", fields: []string{"X-Host: evil"}},
 		{name: "X-Original-URL", target: "/p", fields: []string{"X-Original-URL: /admin"}},
@@ -48,8 +52,14 @@ func TestPoisoningByUnkeyedInput(t *testing.T) {
 		{name: "method override", target: "/p", fields: []string{"X-HTTP-Method-Override: POST"}},
 		{name: "method override, short", target: "/p", fields: []string{"X-Method-Override: HEAD"}},
 		{name: "client address", target: "/p", fields: []string{"X-Real-Ip: 6.6.6.6", "True-Client-IP: 6.6.6.6"}},
+		{name: "client address, by a CDN", target: "/p", fields: []string{"CF-Connecting-IP: 6.6.6.6"}},
+		{name: "Proxy, which CGI takes for HTTP_PROXY", target: "/p", fields: []string{"Proxy: http://evil"}},
+		{name: "Content_Length", target: "/p", fields: []string{"Content_Length: 5"}},
 		{name: "fat GET", target: "/p", content: "q=evil"},
 		{name: "another port", target: "/p", fields: []string{"Host: example.com:1337"}},
+		{name: "the same port", target: "/p", fields: []string{"Host: example.com:80"}},
+		{name: "an empty port", target: "/p", fields: []string{"Host: example.com:"}},
+		{name: "the same host in capitals", target: "/p", fields: []string{"Host: EXAMPLE.com"}},
 		{name: "another host", target: "/p", fields: []string{"Host: evil.example"}},
 		{name: "encoded slash", target: "/x%2fp"},
 		{name: "dot segment", target: "/x/../p"},
@@ -142,5 +152,18 @@ func TestFatGetOnAHitIsNotAnsweredFromTheStore(t *testing.T) {
 		"\r\nContent-Length: 40\r\nConnection: close\r\n\r\nGET /evil HTTP/1.1\r\nHost: example.com\r\n\r\n ")
 	if !strings.Contains(out, "fwd=bypass; detail=request-body") || strings.Count(out, "HTTP/1.1 ") != 1 {
 		t.Errorf("%q", out)
+	}
+}
+
+// A tunnel is refused before anything is connected.
+func TestTunnelsAreRefused(t *testing.T) {
+	// Not newRig's toServer: the question is what the real round tripper's refusal becomes.
+	u, err := upstream.New(upstream.Options{URL: "http://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, nil, func(o *Options) { o.Next = u })
+	if got := r.raw("CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 501 ") {
+		t.Errorf("%s", got)
 	}
 }

@@ -35,11 +35,14 @@ func serveOrigin(w http.ResponseWriter, _ *http.Request) {
 
 // bare writes what a hit writes.
 func bare(w http.ResponseWriter, _ *http.Request) {
-	h := w.Header()
+	bareFields(w.Header())
+	_, _ = w.Write(payload)
+}
+
+func bareFields(h http.Header) {
 	sameFields(h)
 	h["Age"] = []string{"0"}
 	h["Cache-Status"] = []string{"cacheproxy; hit; ttl=31536000"}
-	_, _ = w.Write(payload)
 }
 
 func newBenchHandler(b *testing.B, next http.RoundTripper) *Handler {
@@ -103,6 +106,32 @@ func TestAllocationsOfAHit(t *testing.T) {
 	}
 	if got := w.h.Get("Cache-Status"); !strings.HasPrefix(got, "cacheproxy; hit; ttl=") {
 		t.Errorf("it is no hit: %s", got)
+	}
+}
+
+// An access log that has no use for hits is called for none, and costs them nothing.
+func TestAHitThatIsNotLogged(t *testing.T) {
+	outcomes := []string{}
+	h, err := New(Options{
+		Next:      FromHandler(http.HandlerFunc(serveOrigin)),
+		AccessLog: func(a *Access) { outcomes = append(outcomes, a.Outcome.Label()) },
+		Logs:      func(hit bool) bool { return !hit },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	r := httptest.NewRequest("GET", "http://example.com/page", nil)
+	w := &nobody{make(http.Header)}
+	h.ServeHTTP(w, r)
+	h.fills.under.Wait()
+	logged := testing.AllocsPerRun(1000, func() { clear(w.h); h.ServeHTTP(w, r) })
+	h.opt.AccessLog = nil
+	if without := testing.AllocsPerRun(1000, func() { clear(w.h); h.ServeHTTP(w, r) }); logged > without {
+		t.Errorf("%v allocations for a hit with an access log for others, %v without", logged, without)
+	}
+	if strings.Join(outcomes, " ") != "uri-miss" {
+		t.Errorf("logged: %v", outcomes)
 	}
 }
 

@@ -19,7 +19,11 @@ func (j *journey) client() {
 	if !j.trusted {
 		return
 	}
-	if proto := j.r.Header.Get("X-Forwarded-Proto"); proto == "https" || proto == "http" {
+	proto := j.r.Header.Get("X-Forwarded-Proto")
+	if proto == "" && strings.EqualFold(j.h.opt.Client.Header, "Forwarded") {
+		proto = lastForwarded(j.r.Header["Forwarded"], "proto")
+	}
+	if proto = strings.ToLower(proto); proto == "https" || proto == "http" {
 		j.scheme = proto
 	}
 	j.addr = j.h.walk(j.peer, j.r.Header.Values(j.h.opt.Client.Header))
@@ -34,8 +38,10 @@ func peerAddr(remote string) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-func (h *Handler) trusts(a netip.Addr) bool {
-	for _, p := range h.opt.Client.Trusted {
+func (h *Handler) trusts(a netip.Addr) bool { return contains(h.opt.Client.Trusted, a) }
+
+func contains(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
 		if p.Contains(a) {
 			return true
 		}
@@ -67,7 +73,7 @@ func (h *Handler) walk(peer netip.Addr, lines []string) netip.Addr {
 func (h *Handler) forwardedAddr(element string) (netip.Addr, bool) {
 	element = strings.TrimSpace(element)
 	if strings.EqualFold(h.opt.Client.Header, "Forwarded") {
-		element = forParameter(element)
+		element = forwardedParameter(element, "for")
 	}
 	if a, err := netip.ParseAddr(strings.Trim(element, "[]")); err == nil {
 		return a.Unmap(), true
@@ -78,17 +84,27 @@ func (h *Handler) forwardedAddr(element string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func forParameter(element string) string {
+// forwardedParameter is a parameter of an element of Forwarded, "" where it has none (RFC 7239 section 4).
+func forwardedParameter(element, parameter string) string {
 	for pair := range strings.SplitSeq(element, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-		if strings.EqualFold(name, "for") {
+		if strings.EqualFold(name, parameter) {
 			return strings.Trim(value, `"`)
 		}
 	}
 	return ""
 }
 
-// ClientNetwork is the address under which a client is counted: an IPv4 address whole, an IPv6 address cut to the prefix that
+// lastForwarded is a parameter of the last element of Forwarded, which the peer itself has written.
+func lastForwarded(lines []string, parameter string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	line := lines[len(lines)-1]
+	return forwardedParameter(line[strings.LastIndexByte(line, ',')+1:], parameter)
+}
+
+// clientNetwork is the address under which a client is counted: an IPv4 address whole, an IPv6 address cut to the prefix that
 // one client usually holds.
 func (h *Handler) clientNetwork(a netip.Addr) netip.Addr {
 	if !a.Is6() {

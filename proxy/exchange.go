@@ -5,10 +5,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"cacheproxy/policy"
 	"cacheproxy/store"
+	"cacheproxy/upstream"
 )
 
 // exchange is one request to upstream and all that is needed to decide, without the client, what its response means for the
@@ -27,6 +29,7 @@ type exchange struct {
 	key    policy.Key
 	stamp  store.Stamp
 
+	upgrades    bool          // the request asks for another protocol
 	unstored    policy.Reason // why nothing of this exchange may be stored
 	stored      *store.Entry  // the stored response that this exchange validates, completes, or falls back on
 	conditional bool          // the request carries the stored response's validators
@@ -36,8 +39,9 @@ type exchange struct {
 // exchange copies from the journey what the exchange needs.
 func (j *journey) exchange() *exchange {
 	return &exchange{
-		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.r.Host,
+		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.host,
 		target: j.r.URL, path: j.keyPath(), key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
+		upgrades: asksForUpgrade(j.r),
 	}
 }
 
@@ -64,9 +68,10 @@ func (x *exchange) do(out *http.Request) answer {
 		return x.failed(err)
 	}
 	got := x.h.opt.Now()
-	if !x.expects(res.StatusCode) {
+	if !x.expects(res) {
 		_ = res.Body.Close()
-		return x.failed(fmt.Errorf("proxy: upstream answers with status %d, which is no answer to the request", res.StatusCode))
+		x.h.opt.Metrics.UpstreamError(upstream.HTTPProtocolError.String())
+		return x.failed(&upstream.Error{Cause: upstream.HTTPProtocolError, Err: fmt.Errorf("status %d is no answer to the request", res.StatusCode)})
 	}
 	if x.missesThePoint(res) {
 		discard(res)
@@ -78,10 +83,13 @@ func (x *exchange) do(out *http.Request) answer {
 	return x.receive(res, sent, got)
 }
 
-// expects reports whether the status can end this exchange: a final one that can be passed on, or the switch of protocols that was
+// expects reports whether the status can end this exchange: a final one that can be passed on, or the switch to the protocol that was
 // asked for.
-func (x *exchange) expects(status int) bool {
-	return status >= 200 && status <= 999 || status == http.StatusSwitchingProtocols && isUpgrade(x.in.Header)
+func (x *exchange) expects(res *http.Response) bool {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return x.upgrades && isUpgrade(res.Header) && strings.EqualFold(res.Header.Get("Upgrade"), x.in.Header.Get("Upgrade"))
+	}
+	return res.StatusCode >= 200 && res.StatusCode <= 999
 }
 
 // missesThePoint reports whether the response answers a question of ours that we can do nothing with: a 304 that validates
@@ -119,7 +127,7 @@ func (x *exchange) mayServeStale() bool {
 	if x.stored == nil || !lookedUp(x.rq.Method) || !x.h.covers(x.rq, x.stored) {
 		return false
 	}
-	return policy.MayServeIfError(x.rq.Directives, x.stored.Freshness(), x.h.opt.Now())
+	return policy.MayServeIfError(x.rq.Directives, x.stored.Freshness(), x.h.opt.Now(), x.rule)
 }
 
 // staleStatus: the statuses that RFC 5861 section 4 counts as errors.
@@ -154,7 +162,7 @@ func (x *exchange) receive(res *http.Response, sent, got time.Time) answer {
 	}
 	p, why := x.plan(res, sent, got)
 	if p == nil {
-		x.h.refused(why)
+		x.refused(why)
 		return answer{res: res, reason: why}
 	}
 	return answer{res: res, plan: p, shared: p.shared(got)}
@@ -174,34 +182,44 @@ func (x *exchange) freshen(res *http.Response, sent, got time.Time) answer {
 		return answer{entry: x.stored, status: res.StatusCode, reason: why}
 	}
 	if why != policy.None {
-		if !saysRequest(why) {
+		if !x.saysRequest(why, updated) {
 			x.h.opt.Store.ForgetEntry(x.stored)
 		}
-		x.h.refused(why)
+		x.refused(why)
 		return answer{entry: updated, status: res.StatusCode, reason: why, personal: true}
 	}
-	why = x.h.opt.Store.SaveSince(updated, x.stamp)
+	if why = x.h.opt.Store.SaveSince(updated, x.stamp); why == policy.None {
+		x.settled(why)
+	}
 	return answer{entry: updated, status: res.StatusCode, reason: why, saved: why == policy.None}
 }
 
-// saysRequest reports whether a reason for not storing is about who asks and how, so that it says nothing of what others were given.
-func saysRequest(why policy.Reason) bool {
+// saysRequest reports whether a reason for not storing what a 304 has freshened is about who asks and how, so that it says nothing of
+// what others were given. Vary is such a reason where it is the one with which the response was stored.
+func (x *exchange) saysRequest(why policy.Reason, updated *store.Entry) bool {
 	switch why {
 	case policy.RequestNoStore, policy.Authorization, policy.CookieHeuristic:
 		return true
+	case policy.VaryStar:
+		return policy.ParseVary(updated.Header()) == x.stored.Nomination()
 	}
 	return false
 }
 
 // update makes the freshened form of the stored response. The reason says why it may not be stored.
 func (x *exchange) update(fields http.Header, sent, got time.Time) (*store.Entry, policy.Reason) {
-	rule := x.responseRule(x.stored.Status(), fields)
+	kind := fields
+	if kind.Get("Content-Type") == "" { // as a 304 should leave it
+		kind = x.stored.Header()
+	}
+	rule := x.responseRule(x.stored.Status(), kind)
 	rs := policy.Response{Status: x.stored.Status(), Header: fields, RequestTime: sent, ResponseTime: got}
 	rq := x.rq
 	rq.Method = http.MethodGet
 	header, fresh, why := policy.Refreshed(rq, x.stored.Status(), x.stored.Header(), rs, rule, x.key.URL, x.h.policy)
 	d := x.stored.Redraft()
-	d.Header, d.RequestTime, d.ResponseTime = header, sent, got
+	d.Header, d.ResponseTime = header, got
+	d.ValidatedSince(x.stamp)
 	if why == policy.None {
 		d.Freshness = fresh
 		d.KeepUntil = got.Add(fresh.Retention(got, x.h.opt.Cache.Keep))
@@ -209,6 +227,7 @@ func (x *exchange) update(fields http.Header, sent, got time.Time) (*store.Entry
 		d.Header = policy.Freshen(x.stored.Header(), fields, rule, x.h.policy, got)
 		d.Freshness.Born, d.Freshness.Lifetime = got, 0
 	}
+	d.Tags = x.tags(rule, d.Header, d.Header)
 	if d.Nomination = policy.ParseVary(d.Header); d.Nomination == policy.NominationStar {
 		d.Nomination = ""
 	}
@@ -233,30 +252,76 @@ func (x *exchange) applyHead(res *http.Response, sent, got time.Time) {
 }
 
 // invalidate forgets what an unsafe request that succeeded has made doubtful (RFC 9111 section 4.4): the target and, on the same
-// origin, what Location and Content-Location name. The stamp is renewed: what this very response says may be stored.
+// origin, what Location and Content-Location name; here at once, and everywhere (spread), with the groups of RFC 9875. The stamp is renewed: what this very response says may be stored,
+// and then answers a GET (RFC 9110 section 9.3.3): so it is not where another rule governs GET, by which another query, other fields or
+// another session would have been forwarded and be part of the key.
 func (x *exchange) invalidate(res *http.Response) {
 	s := x.h.opt.Store
-	key := x.h.getKey(x.scheme, x.host, x.path, x.target.RawQuery, x.in)
-	s.Forget(key.URL)
+	cacheURL, rule := x.h.getURL(x.scheme, x.host, x.path, x.target.RawQuery, x.in)
+	urls := []string{cacheURL}
+	if x.unstored == policy.None && rule != x.rule {
+		x.unstored = policy.MethodNotStored // what was forwarded is not what would have been for GET
+	}
 	target := *x.target
 	target.Scheme, target.Host = x.scheme, x.host
 	for _, u := range policy.InvalidatedTargets(&target, res.Header) {
 		path, _ := policy.CleanPath(u)
 		in := policy.MatchInput{Path: path, RawQuery: u.RawQuery, Header: x.in.Header}
-		s.Forget(x.h.getKey(u.Scheme, u.Host, u.EscapedPath(), u.RawQuery, in).URL)
+		cacheURL, _ = x.h.getURL(u.Scheme, u.Host, u.EscapedPath(), u.RawQuery, in)
+		urls = append(urls, cacheURL)
+		if raw := pathAsWritten(u, res.Header); raw != "" {
+			cacheURL, _ = x.h.getURL(u.Scheme, u.Host, raw, u.RawQuery, in)
+			urls = append(urls, cacheURL)
+		}
 	}
-	x.key = key
+	for _, url := range urls {
+		s.Forget(url)
+	}
+	x.h.spread(x.doubtful(urls, res.Header))
 	x.stamp = s.Mark()
 }
 
-// getKey is the key under which the response to a GET of this target is kept.
-func (h *Handler) getKey(scheme, host, path, query string, in policy.MatchInput) policy.Key {
-	in.Method = http.MethodGet
-	k := h.opt.Sites.Find(host).RequestRule(&in).Key
-	return k.Key(scheme, host, path, k.ForwardQuery(query), in.Header, nil)
+// pathAsWritten is the path of u as Location or Content-Location has it, where net/url would write it differently; else "". A client
+// that is sent there asks for either (see target).
+func pathAsWritten(u *url.URL, h http.Header) string {
+	for _, name := range [...]string{"Location", "Content-Location"} {
+		for _, v := range h[name] {
+			path, _, _ := strings.Cut(v, "#")
+			path, _, _ = strings.Cut(path, "?")
+			if scheme, rest, found := strings.Cut(path, "//"); found && !strings.Contains(scheme, "/") {
+				path = rest[max(0, strings.IndexByte(rest, '/')):]
+			}
+			if strings.HasPrefix(path, "/") && path != u.EscapedPath() && stillSays(path, u.Path) {
+				return path
+			}
+		}
+	}
+	return ""
 }
 
-// refused counts a response that is not stored.
+// getURL is the cache URL under which the response to a GET of this target is kept, and the rule for such a request.
+func (h *Handler) getURL(scheme, host, path, query string, in policy.MatchInput) (string, *policy.Rule) {
+	in.Method = http.MethodGet
+	rule := h.opt.Sites.Find(host).RequestRule(&in)
+	return rule.Key.Key(scheme, host, path, rule.Key.ForwardQuery(query), in.Header, nil).URL, rule
+}
+
+// refused counts what was not done, mostly a response that was not stored.
 func (h *Handler) refused(why policy.Reason) {
 	h.opt.Metrics.Refusal(why.String())
+}
+
+// refused counts a response that is not stored, and remembers why.
+func (x *exchange) refused(why policy.Reason) {
+	x.h.refused(why)
+	x.h.verdicts.note(x.key, &x.rq, verdict{why, x.h.opt.Now()})
+}
+
+// settled records how storing a response has ended; None means well.
+func (x *exchange) settled(why policy.Reason) {
+	if why != policy.None {
+		x.refused(why)
+		return
+	}
+	x.h.verdicts.drop(x.key, &x.rq)
 }

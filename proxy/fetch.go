@@ -17,18 +17,21 @@ var errStored = errors.New("proxy: answered from the store")
 // fetch forwards the request through a ReverseProxy value of its own, whose hooks are the journey's methods: ReverseProxy
 // knows hop-by-hop fields, upgrades, trailers and interim responses; we are its Transport.
 func (j *journey) fetch() {
-	if j.rq.Directives.OnlyIfCached && j.unstored == policy.None {
+	if p, refused := j.refusal(); refused {
 		j.outcome.Fwd = policy.FwdNone
-		j.problem(problem{status: http.StatusGatewayTimeout, reason: policy.OnlyIfCached, detail: "nothing stored can answer this request"})
+		j.problem(p)
 		return
 	}
-	j.out = &recorder{ResponseWriter: j.w}
+	j.out = &recorder{ResponseWriter: j.w, finalOnly: !j.r.ProtoAtLeast(1, 1)}
 	j.w = j.out
 	r := j.r
-	if isUpgrade(r.Header) { // a hijacked connection outlives the server's Shutdown
+	if asksForUpgrade(r) { // a hijacked connection outlives the server's Shutdown
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(j.h.stop, cancel)()
+		if isWebSocket(r.Header) {
+			j.out.webSocket = j.h.leaving
+		}
 		r = r.WithContext(ctx)
 	}
 	rp := httputil.ReverseProxy{
@@ -47,6 +50,17 @@ func (j *journey) fetch() {
 	rp.ServeHTTP(j.out, r)
 }
 
+// refusal is what is answered in place of a fetch that must not be, or could not.
+func (j *journey) refusal() (p problem, refused bool) {
+	switch {
+	case j.rq.Directives.OnlyIfCached && j.unstored == policy.None:
+		return problem{status: http.StatusGatewayTimeout, reason: policy.OnlyIfCached, detail: "nothing stored can answer this request"}, true
+	case asksForUpgrade(j.r) && !isProtocol(j.r.Header.Get("Upgrade")):
+		return problem{status: http.StatusBadRequest, reason: policy.Upgrade, detail: "the Upgrade field names no protocol"}, true
+	}
+	return p, false
+}
+
 // rewrite makes the outbound request from ReverseProxy's copy of the client's.
 func (j *journey) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
@@ -57,19 +71,22 @@ func (j *journey) rewrite(pr *httputil.ProxyRequest) {
 		// ReverseProxy has dropped these three; addHopFields continues them.
 		restore(out.Header, j.r.Header, "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For")
 	}
-	if len(out.Header["Upgrade"]) > 0 && !isUpgrade(j.r.Header) {
+	if len(out.Header["Upgrade"]) > 0 && !asksForUpgrade(j.r) {
 		delete(out.Header, "Upgrade")
 		delete(out.Header, "Connection")
 	}
 	j.addHopFields(out.Header)
+	if j.forwards != "" {
+		out.Header["Max-Forwards"] = []string{j.forwards}
+	}
 	out.URL.RawQuery = j.query // ReverseProxy has cleaned it; the upstream gets the client's bytes
 	out.URL.ForceQuery = j.r.URL.ForceQuery
 	if j.opaque {
 		out.URL.Opaque = j.rawPath
 	}
-	out.URL.Scheme, out.URL.Host = j.scheme, j.r.Host
+	out.URL.Scheme, out.URL.Host = j.scheme, j.host
 	out.Trailer = j.r.Trailer // net/http fills in the client's map, not a copy of it, when the content ends
-	out.Host = j.r.Host
+	out.Host = j.host
 }
 
 func restore(to, from http.Header, names ...string) {
@@ -84,8 +101,11 @@ func restore(to, from http.Header, names ...string) {
 // be of use to others, and goes alone where not.
 func (j *journey) RoundTrip(out *http.Request) (*http.Response, error) {
 	send := j.goAlone
-	if j.collapses() {
+	switch j.sharing() {
+	case together:
 		send = j.throughFill
+	case notShared:
+		j.goesAlone()
 	}
 	res, err := send(out)
 	if err == nil {
@@ -94,38 +114,9 @@ func (j *journey) RoundTrip(out *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// collapses reports whether the request may share its fetch with others.
-func (j *journey) collapses() bool {
-	switch {
-	case j.unstored != policy.None, j.r.Method != http.MethodGet, !j.matched.Collapse:
-		return false
-	case j.rq.Directives.NoStore, j.outcome.Fwd == policy.FwdRequest, j.asksOrigin(), j.wantsNews():
-		return false // it wants an answer of its own
-	case len(j.rq.Header["Range"]) > 0 && !j.wantsFromStart() && !j.validates():
-		return false
-	case !j.validates() && j.h.alone.holds(j.shareKey()):
-		return false
-	}
-	return true
-}
-
 // asksOrigin reports whether the request has a condition that only the origin can evaluate, and therefore must be given.
 func (j *journey) asksOrigin() bool {
 	return policy.Precondition(j.rq, 0, "", "", "") == policy.PreconditionOrigin
-}
-
-// wantsNews reports whether the request would refuse a response of this very moment: one that asks for validation (no-cache, max-age=0)
-// may not be answered by a fetch that began before it (RFC 9111 section 4).
-func (j *journey) wantsNews() bool {
-	now := j.start
-	ideal := policy.Freshness{Born: now, Lifetime: policy.MaxDelta}
-	return policy.Evaluate(j.rq, ideal, now, j.matched).Action != policy.Fresh
-}
-
-// wantsFromStart: a range from the first byte to the end is the whole, and worth fetching as such.
-func (j *journey) wantsFromStart() bool {
-	v := j.rq.Header["Range"]
-	return len(v) == 1 && v[0] == "bytes=0-"
 }
 
 // validates reports whether the fetch will carry the stored response's validators.
@@ -144,6 +135,7 @@ func (j *journey) modifyResponse(res *http.Response) error {
 		j.out.status = res.StatusCode // is written past the recorder
 		return nil
 	}
+	j.hideTags(res.Header)
 	if j.tells() {
 		var buf [160]byte
 		res.Header["Cache-Status"] = append(res.Header["Cache-Status"], string(j.outcome.AppendCacheStatus(buf[:0], j.h.opt.Cache.Name)))
@@ -166,23 +158,40 @@ func (j *journey) fail(_ http.ResponseWriter, _ *http.Request, err error) {
 	j.failure = err
 	ctx := j.r.Context()
 	if errors.Is(ctx.Err(), context.Canceled) && ctx.Value(http.ServerContextKey) != nil {
+		if detail := j.malformed(); detail != "" {
+			j.problem(problem{status: http.StatusBadRequest, reason: policy.MalformedContent, detail: detail})
+			return
+		}
 		panic(http.ErrAbortHandler) // the client has gone; to return without an answer would be one: 200, and empty
 	}
 	j.problem(upstreamProblem(err, j.r.Method))
 }
 
+// malformed says why the request's content is malformed; "" where it is not.
+func (j *journey) malformed() string {
+	if j.h.opt.Malformed == nil {
+		return ""
+	}
+	return j.h.opt.Malformed(j.r)
+}
+
 // recorder counts what is sent. Unwrap lets http.ResponseController reach what the real writer can do.
 type recorder struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
+	status    int
+	bytes     int64
+	webSocket context.Context // of a request for one: done when it is to be told that we leave
+	finalOnly bool            // the client speaks HTTP/1.0, and would take an interim response for the final one
 }
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *recorder) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
+	switch interim := status < 200 && status != http.StatusSwitchingProtocols; {
+	case !interim:
 		w.status = status
+	case w.finalOnly:
+		return // RFC 9110 section 15.2
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cacheproxy/policy"
+	"cacheproxy/store"
 )
 
 // fill is one fetch for many askers. It has two halves. Until the head is there, its waiters know nothing but interim responses,
@@ -39,10 +40,11 @@ type fill struct {
 	mu       sync.Mutex
 	wake     chan struct{} // closed at the next change; nil when nobody waits for one
 	interims []interim
-	waiters  int  // journeys attached
-	dead     bool // cannot be joined any more
-	begun    bool // the request is being sent
-	decided  bool // answer is valid
+	hinted   chan struct{} // closed when the leader's client has been sent all interims; nil when there were none
+	waiters  int           // journeys attached
+	dead     bool          // cannot be joined any more
+	begun    bool          // the request is being sent
+	decided  bool          // answer is valid
 	answer   answer
 	taken    bool // the leader has the answer's body
 	left     bool // the leader has left
@@ -52,7 +54,9 @@ type fill struct {
 	pooled   *[smallBuffer]byte // buf's first memory, lent by smallBuffers
 	size     int64              // bytes of the body so far
 	held     int64              // reserved of the fills' memory
-	windowed bool               // the body is too large to keep: only a window of it is
+	windowed bool               // the body is too large to hold: only a window of it is
+	upload   *store.Upload      // takes a windowed body; nil = nothing does. Whoever pulls has it
+	unkept   bool               // an upload has been given up
 	pulling  bool               // somebody is reading from upstream
 	done     bool
 	err      error         // how the body ended; nil = well
@@ -61,12 +65,8 @@ type fill struct {
 	readers  []*reader
 	late     *time.Timer   // ends a body that nobody waits for when it has taken too long; nil = not set yet
 	moved    chan struct{} // closed when a reader of a windowed body has come, moved or left
-}
-
-// interim is a 1xx response.
-type interim struct {
-	status int
-	header http.Header
+	heldBack time.Duration // how long the slowest reader of a window has let the others wait since it was at heldFrom
+	heldFrom int64
 }
 
 // errLeft ends a fill that nobody waits for.
@@ -135,9 +135,15 @@ func (f *fill) abandon() {
 		if f.dead { // else finish frees it, once the store holds the response
 			f.free()
 		}
-	case !f.decided || f.windowed:
+	case !f.decided:
 		f.dead = true
 		f.cancel()
+	case f.windowed:
+		f.dead = true
+		f.cancel()
+		if !f.pulling {
+			f.goOnWithoutReaders() // to the end, which is near
+		}
 	case f.answer.shared:
 		f.endInTime()
 		if !f.pulling {
@@ -217,14 +223,23 @@ func (f *fill) lead(j *journey, out *http.Request) (answer, error) {
 		return answer{}, context.Cause(ctx)
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.answer, nil
+	a, hinted := f.answer, f.hinted
+	f.mu.Unlock()
+	if hinted != nil {
+		<-hinted // interim responses go before the head
+	}
+	return a, nil
 }
 
 // await waits for the head, and passes on interim responses. Should it come before the leader has begun, singleflight lets it
 // send the leader's request itself.
 func (f *fill) await(ctx context.Context) (answer, error) {
-	flight := f.t.flight.DoChan(f.id, f.fetch) // its result is not needed: the head is announced by a change
+	_ = f.t.flight.DoChan(f.id, f.fetch) // its result is not needed: the head is announced by a change
+	return f.follow(ctx)
+}
+
+// follow passes on the interim responses, and returns with the head.
+func (f *fill) follow(ctx context.Context) (answer, error) {
 	seen := 0
 	for {
 		f.mu.Lock()
@@ -239,8 +254,6 @@ func (f *fill) await(ctx context.Context) (answer, error) {
 			return a, nil
 		}
 		select {
-		case <-flight:
-			flight = nil // a late caller's flight ends at once
 		case <-wake:
 		case <-ctx.Done():
 			return answer{}, context.Cause(ctx)
@@ -264,24 +277,12 @@ func (f *fill) changed() {
 	}
 }
 
-// passOn hands an interim response to the hook that ReverseProxy has left in the outbound request's context.
-func (n interim) passOn(ctx context.Context) {
-	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.Got1xxResponse != nil {
-		_ = trace.Got1xxResponse(n.status, textproto.MIMEHeader(n.header))
-	}
-}
-
 // prepare makes the shared request out of the leader's: detached from its client, with our question instead of its own.
 func (f *fill) prepare(out *http.Request) {
 	ctx, cancel := context.WithCancel(f.t.h.stop)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
-			n := interim{status, http.Header(header).Clone()}
-			f.mu.Lock()
-			f.interims = append(f.interims, n)
-			f.changed()
-			f.mu.Unlock()
-			n.passOn(out.Context()) // the leader is sending the request and cannot look
+			f.hint(interim{status, http.Header(header).Clone()}, out.Context())
 			return nil
 		},
 	})
@@ -289,9 +290,7 @@ func (f *fill) prepare(out *http.Request) {
 	f.cancel = cancel
 	f.mu.Unlock()
 	f.out = out.WithContext(ctx) // the leader has no further use for its fields
-	policy.ClearConditionals(f.out.Header)
-	f.x.ask(f.out.Header)
-	f.x.askForRest(f.out.Header)
+	f.x.askForAll(f.out.Header)
 	close(f.ready)
 }
 
@@ -329,7 +328,7 @@ func (h *Handler) panicked(what string, p any) error {
 func (f *fill) decide(a answer) {
 	h := f.t.h
 	if a.shared && !f.allot(a) {
-		h.refused(policy.StoreFull)
+		f.x.refused(policy.StoreFull)
 		a.shared, a.plan, a.reason = false, nil, policy.StoreFull
 	}
 	if a.res != nil && !a.shared && a.reason != policy.StoreFull && a.res.StatusCode < 500 {
@@ -337,6 +336,7 @@ func (f *fill) decide(a answer) {
 	}
 	f.mu.Lock()
 	f.answer, f.decided = a, true
+	f.windowed = f.upload != nil
 	if a.shared {
 		f.head = *a.res
 		f.head.Trailer = trailerKeys(a.res.Trailer)
@@ -348,8 +348,9 @@ func (f *fill) decide(a answer) {
 		f.abandon()
 	}
 	f.changed()
+	gone := !a.shared || f.windowed
 	f.mu.Unlock()
-	if !a.shared {
+	if gone {
 		f.t.remove(f)
 	}
 	if a.res == nil {

@@ -73,6 +73,13 @@ func (t *fills) claimRefresh(key string) bool {
 	return true
 }
 
+// underWay reports whether a fill under this key can, as far as is known, be joined.
+func (t *fills) underWay(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byKey[key] != nil
+}
+
 // endRefresh gives that right back.
 func (t *fills) endRefresh(key string) {
 	t.mu.Lock()
@@ -129,17 +136,21 @@ func (j *journey) shareKey() string {
 	if j.shareClass != "" {
 		return j.shareClass
 	}
-	class := ""
-	switch auth, cookie := j.rq.Credentials || len(j.rq.Header["Authorization"]) > 0, len(j.rq.Header["Cookie"]) > 0; {
-	case auth && cookie:
-		class = "ac"
-	case auth:
-		class = "a"
-	case cookie:
-		class = "c"
-	}
-	j.shareClass = j.cacheKey.URL + "\x00" + j.cacheKey.Extras + "\x00" + class
+	j.shareClass = j.cacheKey.URL + "\x00" + j.cacheKey.Extras + "\x00" + classOf(&j.rq)
 	return j.shareClass
+}
+
+// classOf tells requests apart by whether they say who asks.
+func classOf(rq *policy.Request) string {
+	switch auth, cookie := rq.Credentials || len(rq.Header["Authorization"]) > 0, len(rq.Header["Cookie"]) > 0; {
+	case auth && cookie:
+		return "ac"
+	case auth:
+		return "a"
+	case cookie:
+		return "c"
+	}
+	return ""
 }
 
 // fillKey is shareKey and, where it is known what Vary nominates, the selected fields.
@@ -154,6 +165,8 @@ func (j *journey) fillKey() string {
 // notShareable remembers for a short while which keys gave responses that were of use to one client only, so that their askers
 // do not wait for each other in vain. It forgets on its own and may forget early: each key has one slot that another may take.
 type notShareable struct {
+	now   func() time.Time
+	epoch time.Time // from which times are counted, on the monotonic clock where now has one
 	slots [1 << 12]struct{ hash, until atomic.Uint64 }
 }
 
@@ -162,15 +175,12 @@ var shareSeed = maphash.MakeSeed()
 func (n *notShareable) holds(key string) bool {
 	hash := maphash.String(shareSeed, key)
 	s := &n.slots[hash%uint64(len(n.slots))]
-	return s.hash.Load() == hash && time.Since(shareEpoch) < time.Duration(s.until.Load())
+	return s.hash.Load() == hash && n.now().Sub(n.epoch) < time.Duration(s.until.Load())
 }
 
 func (n *notShareable) add(key string, lasts time.Duration) {
 	hash := maphash.String(shareSeed, key)
 	s := &n.slots[hash%uint64(len(n.slots))]
-	s.until.Store(uint64(time.Since(shareEpoch) + lasts))
+	s.until.Store(uint64(n.now().Sub(n.epoch) + lasts))
 	s.hash.Store(hash)
 }
-
-// shareEpoch is when times of notShareable are counted from, on the monotonic clock.
-var shareEpoch = time.Now()

@@ -108,11 +108,16 @@ type asker struct {
 	left    context.CancelFunc
 	done    chan struct{}
 	block   chan struct{} // non-nil: every Write but the first waits for it
+
+	blockHints chan struct{} // non-nil: every interim response waits for it
 }
 
 func (a *asker) Header() http.Header { return a.header }
 
 func (a *asker) WriteHeader(code int) {
+	if code < 200 && a.blockHints != nil {
+		<-a.blockHints
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if code < 200 {
@@ -433,6 +438,30 @@ func TestEveryWaiterGetsTheInterimResponses(t *testing.T) {
 			<-a.done
 			if len(a.hints) != 1 || a.hints[0] != "</style.css>; rel=preload" || a.sent.Get("X-Final") != "1" || a.sent.Get("Link") != "" {
 				t.Errorf("hints %q, then %v", a.hints, a.sent)
+			}
+		}
+	})
+}
+
+// The leader's client may be one that does not read what it is sent.
+func TestLeaderStuckInAnInterimResponseKeepsTheHeadFromNobody(t *testing.T) {
+	onStage(t, func(s *stage) {
+		stuck := s.asking(&asker{blockHints: make(chan struct{})}, "/")
+		synctest.Wait()
+		other := s.ask("/")
+		synctest.Wait()
+		c := <-s.calls
+		hook := httptrace.ContextClientTrace(c.Context()).Got1xxResponse
+		for range 2 * maxInterims {
+			_ = hook(103, textproto.MIMEHeader{"Link": {"</style.css>; rel=preload"}})
+		}
+		c.whole(200, "x", "Cache-Control: max-age=60")
+		wantAll(t, []*asker{other}, 200, "x")
+		close(stuck.blockHints)
+		wantAll(t, []*asker{stuck}, 200, "x")
+		for _, a := range []*asker{stuck, other} {
+			if len(a.hints) != maxInterims {
+				t.Errorf("%d interim responses", len(a.hints))
 			}
 		}
 	})

@@ -1,11 +1,14 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cacheproxy/policy"
 )
 
 // A 304 that makes what is stored unfit to be stored answers its own request with all the fields, and nobody else.
@@ -69,5 +72,64 @@ func TestRequestThatMayNotBeStoredForgetsNothing(t *testing.T) {
 		r.clock.advance(11 * time.Second)
 		r.get("/", field).is(t, 200, "body")
 		r.get("/").is(t, 200, "body").status(t, "cacheproxy; fwd=stale; fwd-status=304; ttl=10; stored; detail=stale")
+	}
+}
+
+// A 304 names no Content-Type: the rule for the type that is stored goes on to hold.
+func TestFreshenedByTheRuleOfTheStoredType(t *testing.T) {
+	hour := time.Hour
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Etag", `"1"`)
+		if req.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Type", "image/png")
+		_, _ = io.WriteString(w, "body")
+	}, withRules(t, policy.RuleSpec{Match: policy.MatchSpec{ContentType: []string{"image/*"}}, TTL: &hour}))
+	r.get("/")
+	for range 2 {
+		r.clock.advance(61 * time.Minute)
+		r.get("/").is(t, 200, "body").status(t, "cacheproxy; fwd=stale; fwd-status=304; ttl=3600; stored; detail=stale")
+	}
+	r.get("/").status(t, "cacheproxy; hit; ttl=3600")
+	r.wantHits(3)
+}
+
+// A request with a field that the origin cannot tell from a nominated one stores nothing, and takes nothing from the others.
+func TestAliasForgetsNothing(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=10")
+		w.Header().Set("Vary", "X-Lang")
+		w.Header().Set("Etag", `"1"`)
+		if req.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = io.WriteString(w, "body")
+	})
+	r.get("/", "X-Lang: de")
+	r.get("/", "X-Lang: de", "X_Lang: en", "Cache-Control: no-cache").is(t, 200, "body")
+	r.get("/", "X-Lang: de").status(t, "cacheproxy; hit; ttl=10")
+}
+
+// What is purged by a tag that only the 304 has named must be found by it.
+func TestFreshenedTags(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Etag", `"1"`)
+		w.Header().Set("Cache-Control", "max-age=10")
+		w.Header().Set("Surrogate-Key", "old both")
+		if req.Header.Get("If-None-Match") != "" {
+			w.Header().Set("Surrogate-Key", "new both")
+			w.WriteHeader(http.StatusNotModified)
+		}
+	}, withRules(t, policy.RuleSpec{Tags: []string{"page-{path.1}"}}))
+	for _, want := range []string{"[page-a old both]", "[page-a new both]"} {
+		r.get("/a").is(t, 200, "")
+		e, ok := r.h.opt.Store.LookupNear(policy.Key{URL: r.proxy.URL + "/a"}, nil)
+		if !ok || fmt.Sprint(e.Tags()) != want {
+			t.Errorf("%v, want %s", e.Tags(), want)
+		}
+		r.clock.advance(11 * time.Second)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"cacheproxy/metrics"
@@ -38,9 +39,11 @@ type journey struct {
 
 	// outbound and key
 	rq       policy.Request // as it would be forwarded
+	host     string         // the Host field as it will be forwarded, which is what the key has
 	rawPath  string         // the path's bytes as they will be forwarded
 	opaque   bool           // rawPath must travel in URL.Opaque, because net/url would write it differently
 	query    string
+	forwards string // what Max-Forwards becomes; "" = what it is
 	cacheKey policy.Key
 	unstored policy.Reason // why nothing of this exchange may be stored or looked up; None = it may
 	changed  bool          // rq.Header is a changed copy of r.Header
@@ -50,7 +53,7 @@ type journey struct {
 	tier     store.Tier
 	decision policy.Decision
 	stamp    store.Stamp
-	nominate policy.Nomination // of the newest variant of this URL, when none was selected
+	nominate policy.Nomination // of the stored response, or of the newest variant of this URL when none was selected
 
 	// what came of it
 	outcome policy.Outcome
@@ -67,11 +70,25 @@ type journey struct {
 
 // begin takes the time and the mark against which later invalidations are compared.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *journey {
-	return &journey{h: h, w: w, r: r, start: h.opt.Now()}
+	j, _ := journeys.Get().(*journey)
+	j.h, j.w, j.r, j.start = h, w, r, h.opt.Now()
+	return j
+}
+
+// journeys lends those that end here: what is fetched may be looked at by others afterwards, and keeps its journey.
+var journeys = sync.Pool{New: func() any { return new(journey) }}
+
+// giveBack ends the life of a journey that nobody else has seen.
+func (j *journey) giveBack() {
+	if j.out == nil {
+		*j = journey{}
+		journeys.Put(j)
+	}
 }
 
 // end says what came of the request: to the limiter, the ranking, the metrics and the access log.
 func (j *journey) end() {
+	defer j.giveBack()
 	h := j.h
 	if j.out != nil {
 		j.status, j.bytes = j.out.status, j.out.bytes
@@ -79,7 +96,7 @@ func (j *journey) end() {
 	if j.settle != nil {
 		j.settle(j.outcome)
 	}
-	if h.opt.Ranking != nil && j.cacheKey.URL != "" {
+	if h.opt.Ranking != nil && j.cacheKey.URL != "" && j.r.Method != methodPurge {
 		h.opt.Ranking.Asked(j.cacheKey.URL)
 	}
 	if h.opt.Metrics == nil && h.opt.AccessLog == nil {
@@ -87,7 +104,7 @@ func (j *journey) end() {
 	}
 	took := h.opt.Now().Sub(j.start)
 	h.observers.observe(j.outcome, j.tier, took)
-	if h.opt.AccessLog != nil {
+	if h.opt.AccessLog != nil && (h.opt.Logs == nil || h.opt.Logs(j.outcome.Hit)) {
 		h.opt.AccessLog(j.access(took))
 	}
 }
@@ -115,7 +132,7 @@ type Access struct {
 	Site     string
 	Rule     int    // index of the rule that matched the request; -1 = none
 	Key      string // cache URL; "" where none was made
-	Err      error  // why the upstream gave no usable response
+	Err      error  // why the upstream gave no usable response, or not all of it
 }
 
 func (j *journey) access(took time.Duration) *Access {

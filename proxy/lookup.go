@@ -10,27 +10,38 @@ import (
 // lookup selects a stored response. The stamp is taken before: whatever is forgotten after it was forgotten after this
 // request had begun to look, so a fetch that follows may not be stored over it.
 func (j *journey) lookup() {
-	if j.unstored != policy.None {
-		j.outcome.Detail = j.unstored
-		return
-	}
-	if !lookedUp(j.r.Method) {
+	if !j.mayLookUp() {
 		return
 	}
 	s := j.h.opt.Store
 	j.stamp = s.Mark()
-	res := s.Lookup(j.r.Context(), j.cacheKey, j.rq.Header)
+	j.found(s.Lookup(j.r.Context(), j.cacheKey, j.rq.Header))
+}
+
+// mayLookUp reports whether a stored response may answer at all.
+func (j *journey) mayLookUp() bool {
+	if j.unstored != policy.None {
+		j.outcome.Detail = j.unstored
+		return false
+	}
+	return lookedUp(j.r.Method)
+}
+
+// found records what was found, and what follows where nothing was.
+func (j *journey) found(res store.Result) {
 	j.stored, j.tier = res.Entry, res.Tier
-	if res.Entry == nil {
-		j.outcome.Fwd = policy.FwdURIMiss
-		j.outcome.Detail = res.Reason
-		switch {
-		case res.Reason == policy.StoreUnavailable:
-			j.outcome.Fwd = policy.FwdMiss
-		case res.VaryMiss:
-			j.outcome.Fwd = policy.FwdVaryMiss
-			j.nominate = s.Nominated(j.cacheKey.URL)
-		}
+	if res.Entry != nil {
+		j.nominate = res.Entry.Nomination()
+		return
+	}
+	j.outcome.Fwd = policy.FwdURIMiss
+	j.outcome.Detail = res.Reason
+	switch {
+	case res.Reason == policy.StoreUnavailable:
+		j.outcome.Fwd = policy.FwdMiss
+	case res.VaryMiss:
+		j.outcome.Fwd = policy.FwdVaryMiss
+		j.nominate = j.h.opt.Store.Nominated(j.cacheKey.URL)
 	}
 }
 

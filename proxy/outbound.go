@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,7 +17,8 @@ import (
 //     (X-Forwarded-Host ...) are dropped unless the peer is trusted; from a trusted peer they are passed on, and the
 //     exchange is not stored where they could change the answer;
 //   - fields that Connection names are dropped, as any proxy must (RFC 9110 section 7.6.1);
-//   - the rule may drop Cookie and parts of the query.
+//   - the rule may drop Cookie and parts of the query;
+//   - Host is forwarded as the key has it: a server may answer EXAMPLE.com, or a redirect to https on port 80, otherwise than example.com.
 //
 // Fields that differ from hop to hop and client to client by design (X-Forwarded-For, Via) are added afterwards, in rewrite.
 
@@ -26,31 +28,44 @@ type fieldKind uint8
 const (
 	plainField     fieldKind = iota
 	untrustedField           // describes a hop before us, or another target: dropped from what an untrusted peer sends
+	strangeField             // means another hop, or nothing but harm to what is behind us: dropped whoever sends it
 	overrideField            // asks to take the request for one of another method: on a GET an unkeyed input; with other methods rightly used
 )
 
-// doubtfulFields are the fields that only a trusted peer may send.
+// doubtfulFields are the fields that only a trusted peer may send, beside all that begin with X-Forwarded-.
 var doubtfulFields = map[string]fieldKind{
-	"Forwarded": untrustedField, "X-Forwarded-For": untrustedField, "X-Forwarded-Host": untrustedField, "X-Forwarded-Proto": untrustedField,
-	"X-Forwarded-Port": untrustedField, "X-Forwarded-Prefix": untrustedField, "X-Forwarded-Server": untrustedField,
-	"X-Forwarded-Scheme": untrustedField, "X-Forwarded-Ssl": untrustedField, "X-Forwarded-Path": untrustedField,
-	"X-Forwarded-Uri": untrustedField, "X-Forwarded": untrustedField, "X-Host": untrustedField, "X-Original-Host": untrustedField,
+	"Forwarded": untrustedField, "X-Forwarded": untrustedField, "X-Host": untrustedField, "X-Original-Host": untrustedField,
 	"X-Original-Url": untrustedField, "X-Rewrite-Url": untrustedField, "X-Url-Scheme": untrustedField, "X-Real-Ip": untrustedField,
 	"X-Client-Ip": untrustedField, "Client-Ip": untrustedField, "True-Client-Ip": untrustedField,
 	"X-Cluster-Client-Ip": untrustedField, "X-Originating-Ip": untrustedField, "Front-End-Https": untrustedField,
+	"X-Remote-Ip": untrustedField, "X-Remote-Addr": untrustedField, "Cf-Connecting-Ip": untrustedField, "Fastly-Client-Ip": untrustedField,
+	"Proxy":                  strangeField, // HTTP_PROXY, to what is written for CGI: where its own requests go (CVE-2016-5385)
+	"Http2-Settings":         strangeField, // of an upgrade to HTTP/2, which is not passed on (RFC 9113 section 3.1)
 	"X-Http-Method-Override": overrideField, "X-Http-Method": overrideField, "X-Method-Override": overrideField,
 }
 
+// framingFields are dropped where they are written with "_": with "-" they are this hop's own, which net/http writes.
+var framingFields = map[string]bool{
+	"Content-Length": true, "Transfer-Encoding": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authorization": true,
+	"Proxy-Authenticate": true, "Http2-Settings": true,
+}
+
 // kindOf looks a canonical field name up. A name with "_" is judged as the one with "-", because to what is written for CGI both are
-// the same variable. Most names are told by their first letter.
+// the same variable. Most names are told by their first letter. All of X-Forwarded- describe hops before us, and servers read more of
+// them than a list could name: a scheme in -Protocol, a client certificate in -Client-Cert, a user in -User.
 func kindOf(name string) fieldKind {
 	switch name[0] {
-	case 'X', 'F', 'T', 'C':
+	case 'X', 'F', 'T', 'C', 'P', 'H', 'K':
 	default:
 		return plainField
 	}
 	if strings.IndexByte(name, '_') >= 0 {
-		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		if name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); framingFields[name] {
+			return strangeField
+		}
+	}
+	if strings.HasPrefix(name, "X-Forwarded-") {
+		return untrustedField
 	}
 	return doubtfulFields[name]
 }
@@ -60,6 +75,7 @@ var reroutingFields = [...]string{"X-Original-Url", "X-Rewrite-Url", "X-Original
 
 // outbound settles the target, the fields and what of the exchange may be stored at all.
 func (j *journey) outbound() {
+	j.host = policy.ForwardHost(j.scheme, j.r.Host)
 	j.target()
 	j.query = j.matched.Key.ForwardQuery(j.r.URL.RawQuery)
 	header := j.r.Header
@@ -121,8 +137,10 @@ func namesFields(connection []string) bool {
 // drops reports whether the field with this canonical name is not forwarded.
 func (j *journey) drops(name string) bool {
 	switch kindOf(name) {
-	case untrustedField:
-		return !j.trusted
+	case untrustedField: // no proxy writes one with "_", so a trusted peer has it from its client
+		return !j.trusted || strings.IndexByte(name, '_') >= 0
+	case strangeField:
+		return true
 	case overrideField:
 		return !j.trusted && policy.SafeMethod(j.r.Method)
 	default:
@@ -145,7 +163,7 @@ func (j *journey) refuseWhatCannotBeStored() {
 	switch {
 	case r.Method == http.MethodConnect:
 		j.refuse(policy.MethodNotStored)
-	case isUpgrade(r.Header):
+	case asksForUpgrade(r):
 		j.refuse(policy.Upgrade)
 	case policy.SafeMethod(r.Method) && (r.ContentLength != 0 || len(r.TransferEncoding) > 0):
 		j.refuse(policy.RequestBody)
@@ -166,7 +184,16 @@ func (j *journey) rerouted() bool {
 			return true
 		}
 	}
-	if host := h.Get("X-Forwarded-Host"); host != "" && !strings.EqualFold(host, j.r.Host) {
+	for _, name := range [...]string{
+		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Scheme", "X-Url-Scheme", "X-Forwarded-Ssl", "Front-End-Https", "X-Forwarded-Port",
+	} {
+		for _, v := range h[name] {
+			if !strings.EqualFold(v, j.originAs(name)) {
+				return true
+			}
+		}
+	}
+	if j.forwardedDiffers(h["Forwarded"]) {
 		return true
 	}
 	for name := range h {
@@ -177,6 +204,49 @@ func (j *journey) rerouted() bool {
 	return false
 }
 
+// originAs is what a field with which a trusted peer repeats the scheme, host or port of the origin says where it agrees with the key.
+func (j *journey) originAs(field string) string {
+	secure := j.scheme == "https"
+	switch field {
+	case "X-Forwarded-Host":
+		return j.r.Host
+	case "X-Forwarded-Ssl", "Front-End-Https":
+		if secure {
+			return "on"
+		}
+		return "off"
+	case "X-Forwarded-Port":
+		if _, port, err := net.SplitHostPort(j.r.Host); err == nil && port != "" {
+			return port
+		}
+		if secure {
+			return "443"
+		}
+		return "80"
+	default:
+		return j.scheme
+	}
+}
+
+// forwardedDiffers reports whether an element of Forwarded names another origin than the key does, be it beside the same one.
+func (j *journey) forwardedDiffers(lines []string) bool {
+	for _, line := range lines {
+		for pair := range strings.FieldsFuncSeq(line, func(r rune) bool { return r == ',' || r == ';' }) {
+			name, value, _ := strings.Cut(pair, "=")
+			value = strings.Trim(strings.TrimSpace(value), `"`)
+			switch name = strings.TrimSpace(name); {
+			case strings.EqualFold(name, "proto") && !strings.EqualFold(value, j.scheme),
+				strings.EqualFold(name, "host") && !strings.EqualFold(value, j.r.Host):
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// asksForUpgrade reports whether the request asks for another protocol. Of HTTP/1.0 that has to be ignored (RFC 9110 section 7.8).
+func asksForUpgrade(r *http.Request) bool { return r.ProtoAtLeast(1, 1) && isUpgrade(r.Header) }
+
 // isUpgrade reports whether the request asks for another protocol and Connection lists the token upgrade (RFC 9110 section 7.8). To
 // take HTTP/2 or TLS for that would hand the client a connection to upstream on which no rule holds: such a wish is not passed
 // on, and the request is answered as if it had none.
@@ -185,7 +255,7 @@ func isUpgrade(h http.Header) bool {
 		return false
 	}
 	for _, protocol := range h["Upgrade"] {
-		if c := strings.ToLower(protocol); strings.Contains(c, "h2c") || strings.Contains(c, "http/") || strings.Contains(c, "tls/") {
+		if c := strings.ToLower(protocol); strings.Contains(c, "h2") || strings.Contains(c, "h3") || strings.Contains(c, "http") || strings.Contains(c, "tls") {
 			return false
 		}
 	}
@@ -199,9 +269,14 @@ func isUpgrade(h http.Header) bool {
 	return false
 }
 
+// isProtocol reports whether an Upgrade value can name protocols: visible ASCII and blanks (RFC 9110 section 7.8).
+func isProtocol(upgrade string) bool {
+	return !strings.ContainsFunc(upgrade, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
 // key makes the cache key from what would be forwarded.
 func (j *journey) key() {
-	j.cacheKey = j.matched.Key.Key(j.scheme, j.r.Host, j.keyPath(), j.query, j.rq.Header, j.sessionFields)
+	j.cacheKey = j.matched.Key.Key(j.scheme, j.host, j.keyPath(), j.query, j.rq.Header, j.sessionFields)
 }
 
 // keyPath is the path as forwarded, with the "?" of an empty query: "/a?" is not the bytes of "/a".
@@ -242,7 +317,7 @@ func (j *journey) addHopFields(out http.Header) {
 		peer = j.peer.String()
 	}
 	values := [...]string{
-		extend(before["X-Forwarded-For"], peer), first(before["X-Forwarded-Host"], j.r.Host), first(before["X-Forwarded-Proto"], j.scheme),
+		extend(before["X-Forwarded-For"], peer), first(before["X-Forwarded-Host"], j.host), first(before["X-Forwarded-Proto"], j.scheme),
 		extend(before["Forwarded"], j.forwarded(peer)), extend(out["Via"], j.h.via.of(j.r.ProtoMajor, j.r.ProtoMinor)),
 	}
 	lines := values[:] // one allocation for all five
@@ -282,7 +357,7 @@ func (j *journey) forwarded(peer string) string {
 	case j.peer.Is6():
 		node = `"[` + j.peer.WithZone("").String() + `]"`
 	}
-	host := j.r.Host
+	host := j.host
 	if host == "" || strings.ContainsAny(host, `"\`) {
 		return "for=" + node + ";proto=" + j.scheme
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -58,5 +59,21 @@ func TestCombinedPartsKeepTheFieldsOfTheFirst(t *testing.T) {
 		if a := r.get("/").is(t, 200, "0123456789"); a.Header.Get("Content-Type") != "text/x-test" || a.Header.Get("Cache-Status") != "cacheproxy; hit; ttl=60" {
 			t.Errorf("%v", a.Header)
 		}
+	}
+}
+
+// Parts that together are larger than a response may be are not stored as one, be they all of it or not.
+func TestCombinedPartsKeepToTheLimit(t *testing.T) {
+	for _, second := range []string{"bytes=5-9", "bytes=5-8"} {
+		r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Etag", `"1"`)
+			http.ServeContent(w, req, "x.txt", time.Time{}, strings.NewReader("0123456789"))
+		}, func(o *Options) { o.Cache.MaxObject = 7 })
+		r.get("/", "Range: bytes=0-4").is(t, 206, "01234").status(t, "cacheproxy; fwd=uri-miss; ttl=60; stored")
+		r.get("/", "Range: "+second)
+		r.get("/", "Range: bytes=0-4").is(t, 206, "01234").status(t, "cacheproxy; hit; ttl=60")
+		r.get("/", "Range: bytes=0-8").is(t, 206, "012345678")
+		r.wantHits(3)
 	}
 }

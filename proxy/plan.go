@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -21,9 +22,12 @@ type plan struct {
 	nomination policy.Nomination
 	selection  []byte
 	tags       []string
-	sent, got  time.Time
-	limit      int64 // bytes of body at the most
+	compress   policy.Compression
+	got        time.Time
+	limit      int64 // bytes of body that are held at the most
+	most       int64 // bytes of body at the most: what is longer than limit is uploaded as it comes
 	partial    bool
+	fill       uint64 // names the fetch to the store when its body is uploaded
 }
 
 // plan decides whether and how a response is stored.
@@ -39,9 +43,13 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 	if why != policy.None {
 		return nil, why
 	}
-	p := &plan{x: x, status: res.StatusCode, fresh: fresh, sent: sent, got: got, limit: x.limit(rule)}
-	if res.ContentLength > p.limit {
+	p := &plan{x: x, status: res.StatusCode, fresh: fresh, got: got}
+	p.limit, p.most = x.limits(rule, res.StatusCode)
+	if res.ContentLength > p.most {
 		return nil, policy.TooLarge
+	}
+	if res.ContentLength > p.limit && !x.h.opt.Store.CanUpload() {
+		return nil, policy.StoreUnavailable
 	}
 	if fresh.Retention(got, x.h.opt.Cache.Keep) <= 0 {
 		return nil, policy.NoFreshness
@@ -52,11 +60,25 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 	if res.ContentLength >= 0 && bodyAllowed(p.status) && p.status != http.StatusPartialContent {
 		p.header["Content-Length"] = []string{strconv.FormatInt(res.ContentLength, 10)}
 	}
-	p.tags = policy.ResponseTags(rule.AppendTags(nil, &x.in, x.host, res.Header), res.Header)
+	if res.Header["Content-Encoding"] == nil {
+		p.compress = rule.Compress
+	}
+	p.tags = x.tags(rule, p.header, res.Header)
 	if p.status == http.StatusPartialContent {
 		p.partial = true
+		policy.RemoveContentDigests(p.header) // it will be cut, or put together with another part
 	}
 	return p, policy.None
+}
+
+// tags are those that the rule gives a response with these fields, and its own; behind them its groups. Where there are none, fields of
+// tags name nothing and are not stored, so that a hit without tags has no field to be hidden (hideTags).
+func (x *exchange) tags(rule *policy.Rule, stored, h http.Header) []string {
+	tags := policy.AppendGroups(x.h.tagFields.Append(rule.AppendTags(nil, &x.in, x.host, h), h), h)
+	if len(tags) == 0 {
+		x.h.tagFields.Strip(stored)
+	}
+	return tags
 }
 
 // stripCookies takes from a response what strip_cookies forbids, so that neither its own client gets it nor those who share it.
@@ -67,13 +89,18 @@ func stripCookies(rule *policy.Rule, h http.Header) {
 	}
 }
 
-// limit is how large a body the rule, the cache and the store can hold.
-func (x *exchange) limit(rule *policy.Rule) int64 {
-	limit := x.h.opt.Cache.MaxObject
+// limits are how large a body the rule, the cache and the store take: held as a whole, and uploaded. A part of a representation is not
+// uploaded, since it may have to be combined with another.
+func (x *exchange) limits(rule *policy.Rule, status int) (held, most int64) {
+	most = x.h.opt.Cache.MaxObject
 	if rule.MaxObject > 0 {
-		limit = rule.MaxObject
+		most = rule.MaxObject
 	}
-	return min(limit, x.h.opt.Store.MaxBody())
+	held = min(most, x.h.opt.Store.MaxBody())
+	if !x.h.opt.Store.TakesUploads() || status == http.StatusPartialContent {
+		most = held
+	}
+	return held, most
 }
 
 // shared reports whether the response may answer others than the one who caused it: only what could be served as a fresh hit.
@@ -90,9 +117,24 @@ func (p *plan) selects(h http.Header) bool {
 	return bytes.Equal(p.nomination.AppendSelection(buf[:0], h), p.selection)
 }
 
-// answers reports whether the response may answer the journey too, as it might from the store: it is selected, and fresh for it.
+// answers reports whether the response may answer the journey too, as it might from the store: it is selected, and fresh for it, and no
+// purge has come between the lookup that led to its fetch and the journey's own. Which purges select it is known only now.
 func (p *plan) answers(j *journey) bool {
-	return p.selects(j.rq.Header) && policy.Evaluate(j.rq, p.fresh, j.h.opt.Now(), j.matched).Action == policy.Fresh
+	return p.selects(j.rq.Header) && !p.purgedFor(j) && policy.Evaluate(j.rq, p.fresh, j.h.opt.Now(), j.matched).Action == policy.Fresh
+}
+
+func (p *plan) purgedFor(j *journey) bool {
+	if !j.stamp.Later(p.x.stamp) {
+		return false
+	}
+	d := p.draft()
+	return p.x.h.opt.Store.Purged(&d, p.length(), p.x.stamp, j.stamp)
+}
+
+// length is the body's as far as the head says it.
+func (p *plan) length() int64 {
+	n, _ := strconv.ParseInt(p.header.Get("Content-Length"), 10, 64)
+	return n
 }
 
 // timeLeft is how long the body may still take if it is to be stored.
@@ -105,18 +147,17 @@ func (p *plan) keep(body []byte) policy.Reason {
 	if p.timeLeft() < 0 {
 		return policy.TooSlow
 	}
-	d := store.Draft{
-		Key: p.x.key, Nomination: p.nomination, Selection: p.selection, Status: p.status, Header: p.header, Body: body,
-		Freshness: p.fresh, RequestTime: p.sent, ResponseTime: p.got, Tags: p.tags,
-		KeepUntil: p.got.Add(p.fresh.Retention(p.got, p.x.h.opt.Cache.Keep)),
-	}
+	d := p.draft()
+	d.Body = body
 	if p.partial {
 		if !p.fitPart(&d) {
 			return policy.BadContentRange
 		}
-	} else if d.Header["Content-Length"] == nil && bodyAllowed(p.status) {
-		d.Header = d.Header.Clone() // others may be copying it
-		d.Header["Content-Length"] = []string{strconv.Itoa(len(d.Body))}
+		if int64(len(d.Body)) > p.limit { // with what was stored
+			return policy.TooLarge
+		}
+	} else {
+		d.Header = p.withLength(int64(len(body)))
 	}
 	e, err := store.NewEntry(d)
 	if err != nil {
@@ -125,12 +166,55 @@ func (p *plan) keep(body []byte) policy.Reason {
 	return p.x.h.opt.Store.SaveSince(e, p.x.stamp)
 }
 
+// draft is the response without its body.
+func (p *plan) draft() store.Draft {
+	d := store.Draft{
+		Key: p.x.key, Nomination: p.nomination, Selection: p.selection, Status: p.status, Header: p.header, Freshness: p.fresh,
+		Compress: p.compress, ResponseTime: p.got, Tags: p.tags, KeepUntil: p.got.Add(p.fresh.Retention(p.got, p.x.h.opt.Cache.Keep)),
+	}
+	d.FetchedSince(p.x.stamp)
+	if p.x.completing && p.x.stored != nil {
+		d.DerivedFrom(p.x.stored)
+	}
+	return d
+}
+
+// withLength is the stored fields with the length of a body that did not say it beforehand.
+func (p *plan) withLength(n int64) http.Header {
+	if p.header["Content-Length"] != nil || !bodyAllowed(p.status) {
+		return p.header
+	}
+	h := p.header.Clone() // others may be copying it
+	h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
+	return h
+}
+
+// upload begins to store a body that is too large to be held; nil where that cannot be done now.
+func (p *plan) upload() *store.Upload {
+	fill := rand.Uint64()
+	for fill == 0 {
+		fill = rand.Uint64()
+	}
+	p.fill = fill
+	return p.x.h.opt.Store.Upload(p.x.key, p.nomination, p.selection, fill)
+}
+
+// storeUploaded stores the response whose body has been uploaded and has ended well, or counts why not.
+func (p *plan) storeUploaded(u *store.Upload) {
+	if p.timeLeft() < 0 {
+		u.Abort()
+		p.x.refused(policy.TooSlow)
+		return
+	}
+	d := p.draft()
+	d.Header, d.Fill = p.withLength(u.Len()), p.fill
+	p.x.settled(p.x.h.opt.Store.SaveUploaded(d, u, p.x.stamp))
+}
+
 // store is keep with its refusal counted.
 func (p *plan) store(body []byte) policy.Reason {
 	why := p.keep(body)
-	if why != policy.None {
-		p.x.h.refused(why)
-	}
+	p.x.settled(why)
 	return why
 }
 
@@ -149,8 +233,10 @@ func (p *plan) fitPart(d *store.Draft) bool {
 		if have, partial := old.Part(); partial {
 			if whole, ok := policy.Combine(have, old.ETag(), part, p.header.Get("Etag")); ok {
 				d.Body = join(whole, have, old.Body(), part, d.Body)
+				d.DerivedFrom(old)
 				part = whole
 				inherit(d.Header, old)
+				d.Tags = policy.MergeTags(d.Tags, old.Tags()) // which the answer to an If-Range need not repeat
 			}
 		}
 	}
@@ -162,7 +248,7 @@ func (p *plan) fitPart(d *store.Draft) bool {
 	}
 	d.Header["Content-Range"] = []string{contentRange(part.ByteRange, part.Total)}
 	d.Part, d.Partial = part, true
-	return int64(len(d.Body)) <= p.limit
+	return true
 }
 
 // inherit gives a later part the fields that it lacks and the stored one has: the answer to an If-Range may leave them out
@@ -181,6 +267,13 @@ func join(whole, a policy.Part, aBody []byte, b policy.Part, bBody []byte) []byt
 	copy(out[a.First-whole.First:], aBody)
 	copy(out[b.First-whole.First:], bBody)
 	return out
+}
+
+// askForAll makes the request of one client that of all: our question instead of its own.
+func (x *exchange) askForAll(h http.Header) {
+	policy.ClearConditionals(h)
+	x.ask(h)
+	x.askForRest(h)
 }
 
 // askForRest asks only for what a stored first part lacks. A strong validator says whether what comes is still the same
@@ -220,6 +313,7 @@ func (x *exchange) continues(res *http.Response) bool {
 func (x *exchange) complete(res *http.Response) {
 	have, _ := x.stored.Part()
 	res.StatusCode, res.Status = http.StatusOK, "200 OK"
+	policy.RemoveContentDigests(res.Header)
 	inherit(res.Header, x.stored)
 	delete(res.Header, "Content-Range")
 	res.Header["Content-Length"] = []string{strconv.FormatInt(have.Total, 10)}

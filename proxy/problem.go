@@ -26,14 +26,17 @@ type problem struct {
 // cause; what another round tripper than upstream.Upstream reports is taken as "not available".
 func upstreamProblem(err error, method string) problem {
 	if method == http.MethodConnect {
-		return problem{status: http.StatusMethodNotAllowed, reason: policy.MethodNotStored, detail: "CONNECT is for forward proxies; this is none"}
+		return problem{status: http.StatusNotImplemented, reason: policy.MethodNotStored, detail: "CONNECT is for forward proxies; this is none"}
 	}
 	p := problem{status: http.StatusBadGateway, reason: policy.UpstreamFailed, cause: upstream.DestinationUnavailable, detail: "the upstream gave no usable response"}
 	var known *upstream.Error
 	if errors.As(err, &known) {
 		p.cause, p.status = known.Cause, known.Cause.Status()
 	}
-	if p.status == http.StatusGatewayTimeout {
+	switch {
+	case p.cause == upstream.HTTPRequestError:
+		p.detail = "the request, or its content, cannot be passed on as it came"
+	case p.status == http.StatusGatewayTimeout:
 		p.detail = "the upstream did not answer in time"
 	}
 	var tooLarge *http.MaxBytesError

@@ -4,6 +4,7 @@
 //
 //	client    who is it: the remote address, or a forwarding field that a trusted peer wrote   client.go
 //	rule      which site and which rule govern it                                               rule.go
+//	purge     a PURGE ends here                                                                  purge.go
 //	session   who is asking, where the rule wants to know (a hook)                               admission.go
 //	limit     may they ask now (a hook)                                                          admission.go
 //	outbound  the request as it would be forwarded: what is not the client's to say is gone      outbound.go
@@ -25,6 +26,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
@@ -32,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/store"
@@ -58,10 +61,24 @@ type Options struct {
 	Sessions Sessions
 	Ranking  Ranking
 
+	// Malformed is asked when a request's context has ended before it was answered: what it returns says in a sentence why the content is
+	// malformed, and is answered with 400; "" means that the client has left. Nil means that clients only leave.
+	Malformed func(*http.Request) string
+	// Purge enters a purge in the log that all replicas follow, and waits for them no longer than ctx; what is being entered when ctx
+	// ends is entered all the same. An error without a receipt says that it is not, as far as is known; the receipt may be nil.
+	// It is called for PURGE requests and for what unsafe methods make doubtful. Nil means that there is no log: of those, URLs are forgotten
+	// by this process and in its Redis alone, and cache groups (RFC 9875) not at all.
+	Purge func(ctx context.Context, p invalidation.Purge) (*invalidation.Receipt, error)
+	// PurgeWait is how long the response to an unsafe request is held back for that; default 50 ms.
+	PurgeWait time.Duration
+
 	Metrics *metrics.Metrics // nil: nothing is counted
 	Log     *slog.Logger     // nil: slog.Default()
 	// AccessLog is called once for each request when it is over; nil means no access log. The value must not be kept.
 	AccessLog func(*Access)
+	// Logs says, before AccessLog is called, whether it has a use for a request that was a hit, or was none, so that a hit which nobody
+	// is told of costs no value. Nil means that it has a use for all.
+	Logs func(hit bool) bool
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -72,6 +89,7 @@ type ClientOptions struct {
 	Header  string         // the field they write: X-Forwarded-For (default) or Forwarded
 	// IPv6Prefix is how many bits of an IPv6 address make one client; default 64.
 	IPv6Prefix int
+	Purge      []netip.Prefix // clients that may use the PURGE method; none by default
 }
 
 // CacheOptions bounds what is stored and says how the cache names itself.
@@ -80,11 +98,22 @@ type CacheOptions struct {
 	StatusField StatusField
 	MaxObject   int64         // bytes of body stored at the most; default 64 MiB
 	MaxFill     time.Duration // a fill that takes longer streams on but is not stored; default 60 s
-	Keep        time.Duration // how long a stale response with a validator is kept for revalidation; default 1 h
+	Keep        time.Duration // how long a stale response with a validator is kept for revalidation; default 1 h, negative = not at all
 	NoHeuristic bool          // never guess a freshness lifetime
 	Targets     []string      // targeted Cache-Control fields (RFC 9213), most specific first; default Cacheproxy-Cache-Control, CDN-Cache-Control
+	TagHeaders  []string      // response fields that name tags; default policy.DefaultTagFields, empty but not nil = none
+	TagFields   TagPolicy     // who is sent these and Cache-Groups; default TagStrip
 	MaxRanges   int           // ranges answered in one response; more are answered with the whole; default 16
 }
+
+// TagPolicy says who is sent the response fields that name tags and groups.
+type TagPolicy string
+
+// The values of cache.tag_fields.
+const (
+	TagStrip TagPolicy = "strip" // trusted peers alone (default)
+	TagKeep  TagPolicy = "keep"  // everybody
+)
 
 // StatusField says who is told the Cache-Status field.
 type StatusField string
@@ -109,17 +138,22 @@ type CollapseOptions struct {
 type Handler struct {
 	opt       Options
 	policy    policy.StoreOptions
+	tagFields policy.TagFields
+	purges    chan struct{} // a slot for each purge being entered for an unsafe request
 	ownStore  bool
 	fills     *fills
 	refreshes chan struct{} // a slot for each background refresh under way
 	observers observers
 	alone     notShareable
+	verdicts  verdicts
 	via       viaNames
 	errorLog  *log.Logger // of the ReverseProxy values
 
-	stop   context.Context // done when Close begins: ends upgraded connections and background work
-	cancel context.CancelFunc
-	work   sync.WaitGroup // background refreshes
+	leaving context.Context // done when Leave was called
+	leave   context.CancelFunc
+	stop    context.Context // done when Close begins: ends upgraded connections and background work
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // background refreshes, and purges being entered
 }
 
 // New builds a Handler.
@@ -131,11 +165,17 @@ func New(o Options) (*Handler, error) {
 	h := &Handler{
 		opt:       o,
 		policy:    policy.StoreOptions{Targets: o.Cache.Targets, Heuristic: !o.Cache.NoHeuristic},
+		purges:    make(chan struct{}, maxPurges),
 		refreshes: make(chan struct{}, o.Collapse.MaxRefreshes),
 		observers: newObservers(o.Metrics),
 		via:       newViaNames(o.Cache.Name),
 		errorLog:  slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
+	var err error
+	if h.tagFields, err = policy.NewTagFields(o.Cache.TagHeaders); err != nil {
+		return nil, fmt.Errorf("proxy: Options.Cache.TagHeaders (`cache.tag_headers`): %w", err)
+	}
+	h.alone.now, h.alone.epoch = o.Now, o.Now()
 	h.fills = newFills(h)
 	if h.opt.Store == nil {
 		s, err := store.New(store.Options{NearSize: 64 << 20, Metrics: o.Metrics, Log: o.Log, Now: o.Now})
@@ -144,6 +184,7 @@ func New(o Options) (*Handler, error) {
 		}
 		h.opt.Store, h.ownStore = s, true
 	}
+	h.leaving, h.leave = context.WithCancel(context.Background())
 	h.stop, h.cancel = context.WithCancel(context.Background())
 	return h, nil
 }
@@ -154,6 +195,8 @@ func setDefaults(o *Options) {
 	setDefault(&o.Client.IPv6Prefix, 64)
 	setDefault(&o.Cache.Name, "cacheproxy")
 	setDefault(&o.Cache.StatusField, StatusAlways)
+	setDefault(&o.Cache.TagFields, TagStrip)
+	setDefault(&o.PurgeWait, 50*time.Millisecond)
 	setDefault(&o.Cache.MaxObject, 64<<20)
 	setDefault(&o.Cache.MaxFill, 60*time.Second)
 	setDefault(&o.Cache.Keep, time.Hour)
@@ -165,6 +208,9 @@ func setDefaults(o *Options) {
 	setDefault(&o.Collapse.MaxRefreshes, 64)
 	if o.Cache.Targets == nil {
 		o.Cache.Targets = []string{"Cacheproxy-Cache-Control", "Cdn-Cache-Control"}
+	}
+	if o.Cache.TagHeaders == nil {
+		o.Cache.TagHeaders = policy.DefaultTagFields()
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -189,11 +235,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	j.client()
 	j.rule()
+	if r.Method == methodPurge {
+		j.purge()
+		return
+	}
 	if !j.session() || !j.limit() {
 		return
 	}
 	j.outbound()
 	j.key()
+	if !j.mayForward() {
+		return
+	}
 	if j.lookup(); j.evaluate() {
 		j.serve()
 		return
@@ -201,13 +254,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	j.fetch()
 }
 
+// Settle waits until the background refreshes, the purges being entered and the fetches that go on without their clients have ended, so that what they change in
+// the store can be seen. No request may be under way.
+func (h *Handler) Settle() {
+	h.work.Wait()
+	h.fills.under.Wait()
+}
+
 // Close ends upgraded connections, background refreshes and the fills that no client waits for, and closes the store where the
 // Handler made it; ctx bounds that. No other request may be under way.
 func (h *Handler) Close(ctx context.Context) error {
+	h.leave()
 	h.cancel()
 	h.fills.abort()
-	h.work.Wait()
-	h.fills.under.Wait()
+	h.Settle()
 	if h.ownStore {
 		return h.opt.Store.Close(ctx)
 	}

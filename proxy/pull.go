@@ -12,20 +12,27 @@ import (
 // How the buffer of a fill is filled. As long as the body may be stored it is kept whole, so that anybody can still join and nobody's
 // pace matters to anybody else. A body that turns out too large to be stored goes on as a window: what the slowest reader
 // has read is dropped, and a full window waits for the slowest reader - for a bounded time where there are several, since
-// one client that reads slowly must not set the pace of the others.
+// one client that reads slowly must not set the pace of the others. Where Redis takes such bodies, it is uploaded as it comes.
 
 const smallBuffer = 4 << 10 // bytes; what is set aside at least
 
 // allot reserves memory for the body. It reports false where there is none, so that the response cannot be shared.
 func (f *fill) allot(a answer) bool {
 	size := int64(smallBuffer)
-	if n := a.res.ContentLength; n >= 0 {
+	switch n := a.res.ContentLength; {
+	case n > a.plan.limit:
+		if f.upload = a.plan.upload(); f.upload == nil {
+			return false
+		}
+		size = f.t.h.opt.Collapse.Window
+	case n >= 0:
 		size = n + 1 // one more, so that the read that brings the end needs no larger buffer
 	}
 	if size <= smallBuffer {
 		size = smallBuffer
 	}
 	if !f.t.reserve(size) {
+		f.endUpload()
 		return false
 	}
 	f.held = size
@@ -76,9 +83,36 @@ func (f *fill) pull() {
 		f.finish(n, err)
 		return
 	}
+	f.feed(p[:n])
 	f.mu.Lock()
 	f.extend(n)
 	f.mu.Unlock()
+}
+
+// feed uploads the next bytes, where there is an upload.
+func (f *fill) feed(p []byte) {
+	if f.upload == nil {
+		return
+	}
+	why := policy.None
+	switch {
+	case f.upload.Len()+int64(len(p)) > f.answer.plan.most:
+		why = policy.TooLarge
+	case !f.upload.Write(p):
+		why = policy.StoreFull
+	}
+	if why != policy.None {
+		f.endUpload()
+		f.x.refused(why)
+	}
+}
+
+// endUpload gives the upload up; nothing of this body is stored then.
+func (f *fill) endUpload() {
+	if f.upload != nil {
+		f.upload.Abort()
+		f.upload, f.unkept = nil, true
+	}
 }
 
 // atEnd reads the end of a body whose length has been reached: io.EOF if it is one.
@@ -132,9 +166,14 @@ func (f *fill) grow() bool {
 	return true
 }
 
-// openWindow gives up keeping the body. Nobody can join any more.
+// openWindow gives up keeping the body as a whole. Nobody can join any more.
 func (f *fill) openWindow() {
 	f.windowed = true
+	if f.answer.plan.most > f.size {
+		if f.upload = f.answer.plan.upload(); f.upload != nil {
+			f.upload.Write(f.buf)
+		}
+	}
 	window := f.t.h.opt.Collapse.Window
 	if int64(cap(f.buf)) < window && f.t.reserve(window-f.held) {
 		f.held = window
@@ -163,9 +202,9 @@ func (f *fill) slowest() (last, next int64) {
 	return last, next
 }
 
-// trim drops from a windowed buffer what every reader has read; nothing while a waiter has yet to begin reading.
+// trim drops from a windowed buffer what every reader has read; nothing while a waiter has yet to begin reading and still can.
 func (f *fill) trim() {
-	if len(f.readers) < f.waiters {
+	if len(f.readers) < f.waiters && f.base == 0 {
 		return
 	}
 	last, _ := f.slowest()
@@ -188,31 +227,49 @@ func (f *fill) progress() {
 	}
 }
 
-// awaitReaders waits, without the lock, until another reader has moved. It waits only so long, and then goes on without the slowest.
+// awaitReaders waits, without the lock, until another reader has moved. Who waits has read all there is, so with several readers this is
+// time that the slowest takes from the others. It has Patience for that, anew with each window that it has read; then the body
+// goes on without it. So does it without those who have not even begun.
 func (f *fill) awaitReaders() {
-	f.moved = make(chan struct{})
-	moved, several := f.moved, f.waiters > 1
-	f.mu.Unlock()
-	if several {
-		patience := time.NewTimer(f.t.h.opt.Collapse.Patience)
-		select {
-		case <-moved:
-			several = false
-		case <-patience.C:
-		case <-f.t.h.stop.Done():
-		}
-		patience.Stop()
-	} else {
-		select {
-		case <-moved:
-		case <-f.t.h.stop.Done():
-		}
+	last, _ := f.slowest()
+	if last-f.heldFrom >= int64(cap(f.buf)) {
+		f.heldBack, f.heldFrom = 0, last
 	}
-	f.mu.Lock()
-	if several && len(f.readers) > 1 && len(f.readers) == f.waiters && len(f.buf) == cap(f.buf) {
-		_, next := f.slowest()
-		f.dropTo(next)
-		f.changed() // the one left behind may be waiting
+	f.moved = make(chan struct{})
+	f.awaitMove(f.moved, f.waiters > 1)
+
+	patience := f.t.h.opt.Collapse.Patience
+	if f.heldBack < patience || f.waiters < 2 || len(f.buf) < cap(f.buf) {
+		return
+	}
+	from, next := f.slowest()
+	if from == f.base {
+		from = next
+	}
+	f.dropTo(from)
+	f.heldBack, f.heldFrom = 0, from
+	f.changed() // the one left behind may be waiting
+}
+
+// awaitMove lets go of the lock and waits for a reader's move; where there are others to think of, no longer than patience lasts.
+func (f *fill) awaitMove(moved <-chan struct{}, several bool) {
+	patience := f.t.h.opt.Collapse.Patience - f.heldBack
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	var over <-chan time.Time
+	if several {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		over = timer.C
+	}
+	began := time.Now()
+	select {
+	case <-moved:
+	case <-over:
+	case <-f.t.h.stop.Done():
+	}
+	if several {
+		f.heldBack += time.Since(began) // only who pulls comes here
 	}
 }
 
@@ -234,7 +291,7 @@ func (f *fill) finish(n int, err error) {
 			err = io.ErrUnexpectedEOF
 		}
 	}
-	f.settle(f.buf[:len(f.buf)+n], err)
+	f.settle(n, err)
 
 	f.mu.Lock()
 	f.done, f.err = true, err
@@ -257,12 +314,18 @@ func (f *fill) finish(n int, err error) {
 }
 
 // settle stores a body that has ended well, or counts why it is not kept. Only who pulls writes the buffer, so it reads it unlocked.
-func (f *fill) settle(body []byte, err error) {
+func (f *fill) settle(n int, err error) {
+	body := f.buf[:len(f.buf)+n]
+	f.feed(body[len(f.buf):])
 	switch {
+	case f.unkept: // and counted
 	case err != nil:
-		f.t.h.refused(policy.Truncated)
+		f.endUpload()
+		f.x.refused(policy.Truncated)
+	case f.upload != nil:
+		f.answer.plan.storeUploaded(f.upload)
 	case f.windowed || int64(len(body)) > f.answer.plan.limit:
-		f.t.h.refused(policy.TooLarge)
+		f.x.refused(policy.TooLarge)
 	default:
 		f.answer.plan.store(body)
 	}

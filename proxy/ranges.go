@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"net/http"
 	"strconv"
 
@@ -14,11 +12,7 @@ import (
 
 // serveRanges answers a Range request from e (RFC 9110 section 14), and reports false where the whole is to be sent instead.
 func (j *journey) serveRanges(e *store.Entry) bool {
-	part, partial := e.Part()
-	if !partial {
-		size := int64(len(e.Body()))
-		part = policy.Part{ByteRange: policy.ByteRange{First: 0, Last: size - 1}, Total: size}
-	}
+	part := held(e)
 	ranges, result := policy.SelectRange(j.rq, e.ETag(), e.LastModified(), e.Date(), part.Total, j.h.opt.Cache.MaxRanges)
 	switch result {
 	case policy.RangeUnsatisfiable:
@@ -35,9 +29,14 @@ func (j *journey) serveRanges(e *store.Entry) bool {
 	return true
 }
 
-// slice is the bytes of r out of what e holds.
-func slice(e *store.Entry, part policy.Part, r policy.ByteRange) []byte {
-	return e.Body()[r.First-part.First : r.Last-part.First+1]
+// held is the range of the representation that e holds, be it the whole.
+func held(e *store.Entry) policy.Part {
+	part, partial := e.Part()
+	if !partial {
+		size := e.BodyLen()
+		part = policy.Part{ByteRange: policy.ByteRange{First: 0, Last: size - 1}, Total: size}
+	}
+	return part
 }
 
 func contentRange(r policy.ByteRange, total int64) string {
@@ -49,36 +48,62 @@ func contentRange(r policy.ByteRange, total int64) string {
 }
 
 func (j *journey) serveRange(e *store.Entry, part policy.Part, r policy.ByteRange) {
+	c, ok := j.content(e, r.First-part.First, r.Last-part.First+1)
+	if !ok {
+		return
+	}
 	h := j.w.Header()
 	slots := e.AppendTo(h, 2)
-	body := slice(e, part, r)
+	policy.RemoveContentDigests(h)
 	h["Content-Range"] = []string{contentRange(r, part.Total)}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Content-Length"] = []string{strconv.FormatInt(r.Last-r.First+1, 10)}
 	j.describe(h, e, slots)
-	j.write(http.StatusPartialContent, body)
+	j.send(http.StatusPartialContent, c)
 }
 
-// serveMultipart answers several ranges as multipart/byteranges (RFC 9110 section 14.6).
+// serveMultipart answers several ranges as multipart/byteranges (RFC 9110 section 14.6). Only the first is opened before the head is
+// sent.
 func (j *journey) serveMultipart(e *store.Entry, part policy.Part, ranges []policy.ByteRange) {
+	c, ok := j.content(e, ranges[0].First-part.First, ranges[0].Last-part.First+1)
+	if !ok {
+		return
+	}
+	boundary := newBoundary()
+	heads := make([]string, len(ranges))
+	end := "\r\n--" + boundary + "--\r\n"
+	length := int64(len(end))
+	for i, r := range ranges {
+		head := "--" + boundary + "\r\n"
+		if i > 0 {
+			head = "\r\n" + head
+		}
+		if ct, ok := e.Field("Content-Type"); ok {
+			head += "Content-Type: " + ct + "\r\n"
+		}
+		heads[i] = head + "Content-Range: " + contentRange(r, part.Total) + "\r\n\r\n"
+		length += int64(len(heads[i])) + r.Last - r.First + 1
+	}
 	h := j.w.Header()
 	slots := e.AppendTo(h, 2)
-	boundary := newBoundary()
-	var body bytes.Buffer
-	for _, r := range ranges {
-		fmt.Fprintf(&body, "--%s\r\n", boundary)
-		if ct, ok := e.Field("Content-Type"); ok {
-			fmt.Fprintf(&body, "Content-Type: %s\r\n", ct)
-		}
-		fmt.Fprintf(&body, "Content-Range: %s\r\n\r\n", contentRange(r, part.Total))
-		body.Write(slice(e, part, r))
-		body.WriteString("\r\n")
-	}
-	fmt.Fprintf(&body, "--%s--\r\n", boundary)
+	policy.RemoveContentDigests(h)
 	delete(h, "Content-Range") // belongs to each part, not to the whole
 	h["Content-Type"] = []string{"multipart/byteranges; boundary=" + boundary}
-	h["Content-Length"] = []string{strconv.Itoa(body.Len())}
+	h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	j.describe(h, e, slots)
-	j.write(http.StatusPartialContent, body.Bytes())
+	j.send(http.StatusPartialContent, content{bytes: []byte(heads[0])})
+	if j.r.Method == http.MethodHead {
+		return
+	}
+	j.sendContent(c)
+	for i, r := range ranges[1:] {
+		j.sendBytes([]byte(heads[i+1]))
+		c, err := j.openBody(e, r.First-part.First, r.Last-part.First+1)
+		if err != nil {
+			j.abort(err)
+		}
+		j.sendContent(c)
+	}
+	j.sendBytes([]byte(end))
 }
 
 // newBoundary is unguessable, so that a body cannot be made to contain it.
@@ -88,12 +113,21 @@ func newBoundary() string {
 	return hex.EncodeToString(b[:])
 }
 
+// serveUnsatisfiable answers with an error of our own: what the stored response says about itself, and for how long it may be
+// kept, is not said of this one.
 func (j *journey) serveUnsatisfiable(e *store.Entry, total int64) {
 	h := j.w.Header()
 	slots := e.AppendTo(h, 2)
-	for _, name := range [...]string{"Content-Encoding", "Content-Type", "Etag", "Last-Modified"} {
+	for _, name := range [...]string{
+		"Content-Encoding", "Content-Type", "Content-Language", "Content-Disposition", "Etag", "Last-Modified", "Expires", "Pragma", "Surrogate-Control",
+	} {
 		delete(h, name)
 	}
+	policy.RemoveContentDigests(h)
+	for _, name := range j.h.opt.Cache.Targets {
+		delete(h, http.CanonicalHeaderKey(name))
+	}
+	h["Cache-Control"] = []string{"no-store"}
 	h["Content-Range"] = []string{"bytes */" + strconv.FormatInt(total, 10)}
 	h["Content-Length"] = []string{"0"}
 	j.describe(h, e, slots)

@@ -15,7 +15,7 @@ import (
 // readFrom makes this journey's own response out of the fill's: fields, trailers and body are its alone, and so are the
 // preconditions and the range that its client asked for. The leader has the fields as they came; the others have those that
 // are stored, as if they had come a moment later.
-func (j *journey) readFrom(f *fill, a answer, leads bool) *http.Response {
+func (j *journey) readFrom(f *fill, a answer, leads bool, out *http.Request) *http.Response {
 	j.told(a)
 	res := new(http.Response)
 	*res = f.head
@@ -29,7 +29,7 @@ func (j *journey) readFrom(f *fill, a answer, leads bool) *http.Response {
 		f.leave(j)
 		return res
 	}
-	r := &reader{f: f, j: j, res: res, end: -1}
+	r := &reader{f: f, j: j, res: res, out: out, end: -1}
 	j.cutRange(res, r)
 	r.attach()
 	res.Body = r
@@ -58,6 +58,7 @@ func (j *journey) notModified(res *http.Response) bool {
 	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Content-Type", "Content-Language"} {
 		delete(h, name)
 	}
+	policy.RemoveContentDigests(h)
 	res.StatusCode, res.Status = http.StatusNotModified, "304 Not Modified"
 	res.Body, res.ContentLength, res.Trailer = http.NoBody, 0, nil
 	return true
@@ -76,6 +77,7 @@ func (j *journey) cutRange(res *http.Response, r *reader) {
 	}
 	j.outcome.FwdStatus = res.StatusCode
 	r.off, r.end = ranges[0].First, ranges[0].Last+1
+	policy.RemoveContentDigests(h)
 	h["Content-Range"] = []string{contentRange(ranges[0], res.ContentLength)}
 	res.StatusCode, res.Status = http.StatusPartialContent, "206 Partial Content"
 	res.ContentLength = r.end - r.off
@@ -88,6 +90,7 @@ type reader struct {
 	f     *fill
 	j     *journey
 	res   *http.Response // its trailers are filled in at the end
+	out   *http.Request  // its own, which a fill sends only for its leader
 	off   int64
 	end   int64         // where its range ends; -1 = at the end of the body
 	wrote bool          // since the last flush
@@ -106,7 +109,8 @@ func (r *reader) attach() {
 }
 
 // Read implements io.Reader.
-func (r *reader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (n int, err error) {
+	defer func() { r.j.cut(err) }()
 	for r.alone == nil {
 		n, wait, err := r.next(p)
 		if errors.Is(err, errLeftBehind) {
@@ -185,7 +189,7 @@ func (r *reader) goOn() bool {
 	if !isStrong(tag) {
 		return false
 	}
-	out := r.f.out.Clone(r.j.r.Context())
+	out := r.out.Clone(r.j.r.Context())
 	policy.ClearConditionals(out.Header)
 	last := ""
 	if r.end >= 0 {

@@ -32,7 +32,7 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 		return j.take(a)
 	case a.shared && (leads || a.plan.answers(j)):
 		j.outcome.Collapsed = !leads
-		return j.readFrom(f, a, leads), nil
+		return j.readFrom(f, a, leads, out), nil
 	case leads && f.take(out.Context()):
 		f.leave(j)
 		return j.take(a)
@@ -41,15 +41,16 @@ func (j *journey) throughFill(out *http.Request) (*http.Response, error) {
 	return j.notShared(out, a)
 }
 
-// mayShare reports whether the stored response that has answered another one's fetch answers this request too.
+// mayShare reports whether the stored response that has answered another one's fetch answers this request too: fresh, as it would from
+// the store, or instead of an error. A 304 that leaves it stale, or to be validated before each use, is only about the one who asked.
 func (j *journey) mayShare(a answer) bool {
 	switch {
-	case a.personal, !a.entry.Selects(j.cacheKey.Extras, j.rq.Header), !j.h.covers(j.rq, a.entry):
+	case a.personal, !a.entry.Selects(j.cacheKey.Extras, j.rq.Header), !j.h.covers(j.rq, a.entry), !j.h.opt.Store.Permits(a.entry):
 		return false
 	case a.reason == policy.ServedIfError:
-		return policy.MayServeIfError(j.rq.Directives, a.entry.Freshness(), j.h.opt.Now())
+		return policy.MayServeIfError(j.rq.Directives, a.entry.Freshness(), j.h.opt.Now(), j.matched)
 	}
-	return true
+	return j.usable(a.entry)
 }
 
 // notShared: the response was for somebody else. Where Vary alone stands between, what it nominates is known now, and one more
@@ -60,6 +61,15 @@ func (j *journey) notShared(out *http.Request, a answer) (*http.Response, error)
 		j.nominate = a.plan.nomination
 		return j.throughFill(out)
 	}
-	j.outcome.Detail = policy.NotShareable
+	j.goesAlone()
 	return j.goAlone(out)
+}
+
+// goesAlone notes that the request is fetched for its client alone because a response was for somebody else. What becomes of its own
+// response says more, where there is something to say (told).
+func (j *journey) goesAlone() {
+	j.h.refused(policy.NotShareable)
+	if j.outcome.Detail != policy.StoreUnavailable {
+		j.outcome.Detail = policy.NotShareable
+	}
 }

@@ -288,3 +288,19 @@ type countingFlushes struct {
 }
 
 func (c *countingFlushes) Flush() { c.flushes.Add(1) }
+
+// A 1xx is unknown to HTTP/1.0, whose clients would take it for the response (RFC 9110 section 15.2).
+func TestNoInterimResponsesToHTTP10(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Set("Cache-Control", "private")
+		_, _ = io.WriteString(w, "body")
+	})
+	for _, method := range []string{"GET", "POST"} {
+		got := r.raw(method + " / HTTP/1.0\r\nHost: a\r\n\r\n")
+		if !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nbody") {
+			t.Errorf("%q", got)
+		}
+	}
+}

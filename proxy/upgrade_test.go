@@ -5,10 +5,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"cacheproxy/metrics"
 	"cacheproxy/policy"
 )
 
@@ -17,6 +19,7 @@ func TestUnaskedSwitchOfProtocols(t *testing.T) {
 	for _, field := range []string{"X-Plain: 1", "Upgrade: websocket"} {
 		closed := make(chan bool, 1)
 		r := newRig(t, nil, func(o *Options) {
+			o.Metrics = metrics.New()
 			o.Next = roundTripper(func(*http.Request) (*http.Response, error) {
 				pr, pw := io.Pipe()
 				return &http.Response{
@@ -29,8 +32,14 @@ func TestUnaskedSwitchOfProtocols(t *testing.T) {
 		if field != "X-Plain: 1" {
 			fields = append(fields, "Connection: Upgrade")
 		}
-		if a := r.get("/", fields...); a.StatusCode != 502 {
-			t.Errorf("%d", a.StatusCode)
+		a := r.get("/", fields...)
+		if got := a.Header.Get("Proxy-Status"); a.StatusCode != 502 || got != "cacheproxy; error=http_protocol_error" {
+			t.Errorf("%d, Proxy-Status %q", a.StatusCode, got)
+		}
+		scrape := httptest.NewRecorder()
+		r.h.opt.Metrics.Handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
+		if !strings.Contains(scrape.Body.String(), `cacheproxy_upstream_errors_total{cause="http_protocol_error"} 1`) {
+			t.Errorf("it is not counted:\n%s", scrape.Body)
 		}
 		select {
 		case <-closed:
@@ -95,5 +104,26 @@ func TestCloseEndsUpgradedConnectionsOfBypassedPaths(t *testing.T) {
 	r.h.cancel()
 	if _, err := br.ReadByte(); err != io.EOF {
 		t.Errorf("the connection has not been ended: %v", err)
+	}
+}
+
+func TestUpgradeThatNamesNoProtocol(t *testing.T) {
+	r := newRig(t, cacheable)
+	out := r.raw("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: \xff\r\n\r\n")
+	if !strings.HasPrefix(out, "HTTP/1.1 400 ") || !strings.Contains(out, "Upgrade field") {
+		t.Errorf("%q", out)
+	}
+	r.wantHits(0)
+}
+
+// RFC 9110 section 7.8: the Upgrade of a request of HTTP/1.0 is ignored.
+func TestUpgradeOfHTTP10IsIgnored(t *testing.T) {
+	r := newRig(t, cacheable)
+	got := r.raw("GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") || !strings.Contains(got, "; stored") {
+		t.Errorf("%q", got)
+	}
+	if h := r.lastSeen().Header; h["Upgrade"] != nil {
+		t.Errorf("%v", h)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -192,5 +194,70 @@ func TestSlowReaderIsNotGivenHalfOfTheRest(t *testing.T) {
 		if <-slow.done; slow.aborted == nil {
 			t.Errorf("ended well after %d of %d bytes", slow.body.Len(), len(want))
 		}
+	}, small)
+}
+
+// A reader that goes on and on, but slowly, has the same second as one that stands still: else it would set the pace of all.
+func TestCreepingReaderDoesNotSetThePace(t *testing.T) {
+	onStage(t, func(s *stage) {
+		slow := &asker{block: make(chan struct{})}
+		s.asking(slow, "/")
+		fast := s.ask("/")
+		synctest.Wait()
+		body := (<-s.calls).answer(200, "Cache-Control: max-age=60")
+		want := strings.Repeat("0123456789abcdef", 1<<17) // 2 MiB: 64 writes of the slow one
+		begin(body, want)
+		go func() {
+			_, _ = io.WriteString(body, want[1:])
+			_ = body.Close()
+		}()
+		began := time.Now()
+		go func() {
+			for {
+				select {
+				case <-time.After(900 * time.Millisecond): // of the bubble's clock
+				case <-slow.done:
+					return
+				}
+				select {
+				case slow.block <- struct{}{}:
+				case <-slow.done:
+					return
+				}
+			}
+		}()
+		wantAll(t, []*asker{fast}, 200, want)
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("the fast reader was held back for %v", took)
+		}
+		<-slow.done
+	}, small, func(o *Options) { o.Collapse.Window = 256 << 10 })
+}
+
+// One who has been sent an interim response, and does not read it, has not begun to read the body: nobody waits for it.
+func TestReaderWhoDoesNotBeginHoldsNobodyBack(t *testing.T) {
+	onStage(t, func(s *stage) {
+		fast := s.ask("/")
+		synctest.Wait()
+		stuck := s.asking(&asker{blockHints: make(chan struct{})}, "/")
+		synctest.Wait()
+		c := <-s.calls
+		_ = httptrace.ContextClientTrace(c.Context()).Got1xxResponse(103, textproto.MIMEHeader{"Link": {"</x>"}})
+		synctest.Wait()
+		body := c.answer(200, "Cache-Control: max-age=60")
+		want := strings.Repeat("0123456789abcdef", 1<<16)
+		begin(body, want)
+		go func() {
+			_, _ = io.WriteString(body, want[1:])
+			_ = body.Close()
+		}()
+		select {
+		case <-fast.done:
+		case <-time.After(4 * time.Second):
+			t.Error("the fast reader waits")
+		}
+		close(stuck.blockHints)
+		<-stuck.done
+		wantAll(t, []*asker{fast}, 200, want)
 	}, small)
 }

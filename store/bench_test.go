@@ -76,7 +76,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Decode(e.block); err != nil {
+				if _, err := Decode(e.block()); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -202,5 +202,32 @@ func BenchmarkSaveNear(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Save(e)
+	}
+}
+
+// What packing costs a save and a hit in Redis, and how much shorter it makes a body such as APIs send.
+func BenchmarkPack(b *testing.B) {
+	var body []byte
+	for i := 0; len(body) < 64<<10; i++ {
+		body = fmt.Appendf(body, `{"id":%d,"name":"product %d","price":%d.99,"tags":["new","sale"],"stock":%d},`, i*7919%100000, i, i*31%500, i*17%90)
+	}
+	for _, c := range []policy.Compression{policy.S2, policy.Zstd} {
+		d := typicalDraft(0)
+		d.Body, d.Compress = body, c
+		e := mustEntry(b, d)
+		value := packed(e)
+		b.Run(c.String()+"/pack", func(b *testing.B) {
+			for b.Loop() {
+				packed(e)
+			}
+			b.ReportMetric(float64(len(body))/float64(len(value)), "times-shorter")
+		})
+		b.Run(c.String()+"/unpack", func(b *testing.B) {
+			for b.Loop() {
+				if _, err := unpack(value); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -116,7 +116,7 @@ func (b *breaker) recover() {
 	b.isOpen.Store(false)
 	close(b.closed)
 	b.metrics.BreakerState(breakerTarget, breakerClosed)
-	b.log.Info("redis answers again", "after", time.Since(opened).Round(time.Millisecond))
+	b.log.Info("redis answers again", "after", time.Since(opened).Round(time.Millisecond).String())
 }
 
 // close ends the probing and waits for it. The breaker stays as it is.

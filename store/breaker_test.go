@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,23 @@ func TestBreaker(t *testing.T) {
 		b.failure(errDown)
 		if !b.allow() {
 			t.Error("old failures count again")
+		}
+	})
+}
+
+// The outage is told as a time with its unit, in JSON too.
+func TestBreakerSaysHowLongItWasOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		b := newBreaker(BreakerOptions{Failures: 1, Cooldown: time.Second}, func(context.Context) error { return nil }, nil,
+			slog.New(slog.NewJSONHandler(&text, nil)))
+		b.failure(errDown)
+		<-b.whenClosed()
+		b.close()
+		_, told, _ := strings.Cut(text.String(), `"after":"`)
+		told, _, _ = strings.Cut(told, `"`)
+		if d, err := time.ParseDuration(told); err != nil || d < 750*time.Millisecond || d > 1250*time.Millisecond {
+			t.Errorf("it was open for %q:\n%s", told, text.String())
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 
@@ -9,17 +10,26 @@ import (
 
 // Decode makes an Entry of an encoded block, which it keeps and which must not change any more. Whatever the bytes, the
 // result is an entry that says what was encoded, or an error that is ErrCorrupt or ErrNewer; it neither panics nor
-// allocates more than the handle. Whether it is the entry that was asked for is for the caller to compare: see Entry.Key,
+// allocates where it is an entry whose block begins at a multiple of eight. Whether it is the entry that was asked for is for the caller to compare: see Entry.Key,
 // Nomination and Selection.
 func Decode(block []byte) (*Entry, error) {
 	if err := checkVersion(block); err != nil {
 		return nil, err
 	}
-	e := &Entry{block: block}
-	if !e.place() {
+	if flags := getU32(block, atFlags); flags&flagPacked != 0 || flags&flagS2 != 0 && flags&flagZstd != 0 {
+		return nil, corrupt("compression")
+	}
+	if !aligned(block) {
+		block = bytes.Clone(block)
+	}
+	e := entryOf(block)
+	if getU64(block, atChecked) != 0 {
+		return nil, corrupt("a word of near memory")
+	}
+	if !e.fills(block) {
 		return nil, corrupt("lengths")
 	}
-	if getU64(block, int(e.headEnd)) != digest(block, int(e.headEnd)) {
+	if headEnd := int(e.u32(atHeadEnd)); getU64(block, headEnd) != digest(block, headEnd) {
 		return nil, corrupt("digest")
 	}
 	if err := e.checkNumbers(); err != nil {
@@ -31,7 +41,6 @@ func Decode(block []byte) (*Entry, error) {
 	if !e.checkTags() {
 		return nil, corrupt("tags")
 	}
-	e.findFields()
 	return e, nil
 }
 
@@ -50,42 +59,34 @@ func checkVersion(block []byte) error {
 	return nil
 }
 
-// place computes where the parts of the block lie, and reports whether they fill it exactly.
-func (e *Entry) place() bool {
-	b := e.block
-	at := uint64(preambleLen)
-	for _, part := range [...]struct {
-		end    *uint32
-		length int
-	}{
-		{&e.urlEnd, atURLLen},
-		{&e.extrasEnd, atExtrasLen},
-		{&e.nominationEnd, atNominationLen},
-		{&e.selectionEnd, atSelectionLen},
-		{&e.fieldsEnd, atFieldsLen},
-		{&e.headEnd, atTagsLen},
-	} {
-		at += uint64(getU32(b, part.length)) // six times at most 2^32: no overflow
-		if at > uint64(len(b)) {
+// fills reports whether the parts of e lie one after the other and fill the block exactly. Until then nothing but the preamble of e may
+// be looked at.
+func (e *Entry) fills(block []byte) bool {
+	at := uint32(preambleLen)
+	for _, end := range [...]int{atURLEnd, atExtrasEnd, atNominationEnd, atSelectionEnd, atFieldsEnd, atHeadEnd} {
+		if e.u32(end) < at {
 			return false
 		}
-		*part.end = uint32(at)
+		at = e.u32(end)
 	}
-	bodyLen := getU64(b, atBodyLen)
-	return bodyLen <= maxBlock && at+digestLen+bodyLen == uint64(len(b))
+	if e.partial() && at-e.u32(atFieldsEnd) < partLen {
+		return false
+	}
+	bodyLen := e.u64(atBodyLen)
+	if e.Chunked() {
+		return bodyLen > 0 && bodyLen <= maxChunkedBody && !e.partial() && uint64(at)+digestLen == uint64(len(block))
+	}
+	return bodyLen <= maxBlock && uint64(at)+digestLen+bodyLen == uint64(len(block))
 }
 
 // checkNumbers holds the preamble to what NewEntry can have written.
 func (e *Entry) checkNumbers() error {
-	b := e.block
-	status := binary.BigEndian.Uint16(b[atStatus:])
+	status := e.Status()
 	part, partial := e.Part()
 	switch {
-	case getU32(b, atZero) != 0:
-		return corrupt("reserved bytes")
-	case getU64(b, atFill) == 0:
+	case e.Fill() == 0:
 		return corrupt("no fill")
-	case getI64(b, atKeepUntil) == unset:
+	case e.i64(atKeepUntil) == unset:
 		return corrupt("no expiry")
 	case e.Nomination() == policy.NominationStar:
 		return corrupt("nomination")
@@ -93,15 +94,15 @@ func (e *Entry) checkNumbers() error {
 		return corrupt("status")
 	case partial && !soundPart(part, int64(len(e.Body()))):
 		return corrupt("part")
-	case !partial && (part.First != 0 || part.Last != 0 || part.Total != 0):
-		return corrupt("part of a whole")
 	}
 	return nil
 }
 
-// checkFields reports whether the field lines are as NewEntry writes them: sorted, well formed, and as many as said.
+// checkFields reports whether the field lines are as NewEntry writes them: sorted, well formed, as many as said, and with their places.
 func (e *Entry) checkFields() bool {
-	rest, previous, count := e.fields(), "", uint32(0)
+	all := e.fields()
+	rest, previous, count := all, "", uint32(0)
+	places := [...]uint32{0, 0, 0} // of ETag, Last-Modified and Date, in the order of their notes
 	for rest != "" {
 		colon := strings.IndexByte(rest, ':')
 		if colon < 0 || !strings.HasPrefix(rest[colon:], ": ") {
@@ -115,15 +116,18 @@ func (e *Entry) checkFields() bool {
 		if !isToken(name) || name < previous || !isFieldValue(rest[colon+2:end]) {
 			return false
 		}
+		if at := placeAt(name); at != 0 && name != previous {
+			places[(at-atETag)/4] = placeOf(len(all)-len(rest)+colon+2, end-colon-2)
+		}
 		previous, rest = name, rest[end+2:]
 		count++
 	}
-	return count == getU32(e.block, atLineCount)
+	return count == e.u32(atLineCount) && places == [...]uint32{e.u32(atETag), e.u32(atLastModified), e.u32(atDate)}
 }
 
 // checkTags reports whether the tags fill their place and are as many as said.
 func (e *Entry) checkTags() bool {
-	rest, count := e.block[e.fieldsEnd:e.headEnd], uint16(0)
+	rest, count := e.bytes(e.u32(atFieldsEnd), e.tagsEnd()), uint16(0)
 	for ; len(rest) >= 2; count++ {
 		n := int(binary.BigEndian.Uint16(rest))
 		if len(rest) < 2+n || count == e.tagCount() {

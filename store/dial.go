@@ -61,9 +61,9 @@ func Dial(url string, o DialOptions) (redis.UniversalClient, error) {
 	case Cluster:
 		return redis.NewClusterClient(clusterOptions(t, o)), nil
 	case Sentinel:
-		return redis.NewFailoverClient(failoverOptions(t, o)), nil
+		return guarded(redis.NewFailoverClient(failoverOptions(t, o))), nil
 	default:
-		return redis.NewClient(options(t, o)), nil
+		return guarded(redis.NewClient(options(t, o))), nil
 	}
 }
 
@@ -96,11 +96,13 @@ func options(t Target, o DialOptions) *redis.Options {
 
 func clusterOptions(t Target, o DialOptions) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
-		Addrs:    t.Addrs,
-		Username: t.Username, Password: t.Password, TLSConfig: o.TLS,
+		Addrs:     t.Addrs,
+		NewClient: func(node *redis.Options) *redis.Client { return guarded(redis.NewClient(node)) },
+		Username:  t.Username, Password: t.Password, TLSConfig: o.TLS,
 		ContextTimeoutEnabled: true,
 		DialTimeout:           ioTimeout(o), ReadTimeout: ioTimeout(o), WriteTimeout: ioTimeout(o), PoolTimeout: o.Timeout,
 		MaxRetries: -1, DialerRetries: 1, MaxRedirects: clusterRedirect,
+		MinRetryBackoff: -1, MaxRetryBackoff: -1, // after a dead node's refusal nothing is gained by waiting
 		ClusterStateReloadInterval: clusterReload,
 		PoolSize:                   o.PoolSize, PipelinePoolSize: -1,
 		DisableIdentity: true, MaintNotificationsConfig: quiet(),

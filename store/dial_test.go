@@ -1,11 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
 )
@@ -46,6 +51,13 @@ func TestParseURLRefuses(t *testing.T) {
 		"redis://a,b":                 "several hosts",
 		"redis://a,":                  "a host is empty",
 		"redis://::1":                 "brackets",
+		"redis://:pw@[::1":            "no IPv6 address",
+		"redis://[]:1":                "no IPv6 address",
+		"redis://[a]:1":               "no IPv6 address",
+		"redis://[::1]1":              "only a port",
+		"redis://[::1]:":              "port is no number",
+		"redis://a]:1":                "characters",
+		"redis://a b":                 "characters",
 		"redis://secret@a":            "colon",
 		"redis://:se%zzcret@a":        "%25",
 		"redis://a/x":                 "no number",
@@ -132,17 +144,24 @@ func TestDialRefusesBadFiles(t *testing.T) {
 func TestWaysToRedis(t *testing.T) {
 	plain := redistest.Start(t)
 	secure := redistest.StartWith(t, redistest.Options{TLS: true})
-	limited := redistest.StartWith(t, redistest.Options{
-		User: "app", Password: secret,
-		Rules: "~cp:* +get +getrange +set +hgetall +hget +hset +hdel +time +exists +unlink +pexpireat +eval +evalsha +select",
-	})
+	limited := redistest.StartWith(t, redistest.Options{User: "app", Password: secret, Rules: documentedRules(t)})
+	mutual := redistest.StartWith(t, redistest.Options{TLS: true, ClientCerts: true})
+	cluster := redistest.StartCluster(t, 3, 0)
+	for _, node := range cluster.Nodes {
+		rules := append([]any{"ACL", "SETUSER", "app", "on", ">" + secret}, words(documentedRules(t)+clusterRules)...)
+		if err := node.Admin().Do(t.Context(), rules...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, url := range map[string]string{
 		"tcp":              plain.URL(),
 		"another database": plain.URL() + "/3",
 		"unix":             "unix://" + plain.Socket(),
 		"unix, db":         "unix://" + plain.Socket() + "?db=4",
 		"tls":              "rediss://" + secure.Addr() + "?ca=" + secure.CAFile(),
+		"tls, certificate": fmt.Sprintf("rediss://%s?ca=%s&cert=%s&key=%s", mutual.Addr(), mutual.CAFile(), mutual.ClientCertFile(), mutual.ClientKeyFile()),
 		"acl":              fmt.Sprintf("redis://app:%s@%s", secret, limited.Addr()),
+		"cluster, acl":     strings.Replace(cluster.URL(), "://", "://app:"+secret+"@", 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, farOptions(dial(t, url, DialOptions{Timeout: patience})))
@@ -155,15 +174,27 @@ func TestWaysToRedis(t *testing.T) {
 			if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry != nil {
 				t.Errorf("after ForgetEntry: %+v", r)
 			}
-			e = saved(t, s, draft("http://a.example/x"))
-			s.Forget(e.URL())
-			flush(t, s)
-			if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry != nil {
-				t.Errorf("after Forget: %+v", r)
+			for i := range 5 { // on several nodes of a cluster
+				e = saved(t, s, draft(fmt.Sprint("http://a.example/x", i)))
+				s.Forget(e.URL())
+				flush(t, s)
+				if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry != nil {
+					t.Errorf("after Forget: %+v", r)
+				}
+			}
+			large := draft("http://a.example/large")
+			large.Body = make([]byte, maxRedisBody+1)
+			e = saved(t, s, large)
+			if got, err := read(t, s, e, 0, e.BodyLen()); err != nil || !bytes.Equal(got, large.Body) {
+				t.Errorf("in chunks: %d bytes, %v", len(got), err)
+			}
+			if facts, err := Inspect(t.Context(), s.far.client); err != nil || facts.Policy != "noeviction" {
+				t.Errorf("%+v, %v", facts, err)
 			}
 			if err := s.far.probe(t.Context()); err != nil {
 				t.Errorf("probe: %v", err)
 			}
+			followPurges(t, url, s)
 		})
 	}
 	t.Run("acl, another prefix", func(t *testing.T) {
@@ -184,6 +215,10 @@ func TestWaysToRedis(t *testing.T) {
 			t.Errorf("%v errors counted under tls", got)
 		}
 	})
+	t.Run("tls, no certificate", func(t *testing.T) {
+		s, _ := troubled(t, "rediss://"+mutual.Addr()+"?ca="+mutual.CAFile(), patiently)
+		failUntilOpen(t, s)
+	})
 	t.Run("wrong password", func(t *testing.T) {
 		s, m := troubled(t, fmt.Sprintf("redis://app:wrong@%s", limited.Addr()), patiently)
 		failUntilOpen(t, s)
@@ -191,4 +226,75 @@ func TestWaysToRedis(t *testing.T) {
 			t.Errorf("%v errors counted under auth", got)
 		}
 	})
+}
+
+// followPurges does all that the log of purges needs of a Redis.
+func followPurges(t *testing.T, url string, s *Store) {
+	t.Helper()
+	waiting, err := Dial(url, DialOptions{Timeout: patience}) // the follower closes it
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := invalidation.Start(invalidation.Options{
+		Redis: dial(t, url, DialOptions{Timeout: patience}), Waiting: waiting, Prefix: "cp", Instance: "a", Timeout: patience, Log: slog.New(slog.DiscardHandler),
+		Horizon: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("not %s", what)
+				return
+			}
+		}
+	}
+	await("registered", f.Registered)
+	f.Sweep(s)
+	r, err := f.Purge(t.Context(), invalidation.Purge{Kind: invalidation.KindAll}, patience)
+	if err != nil || !r.Complete() || len(r.Applied) != 1 {
+		t.Errorf("a purge: %+v, %v", r, err)
+	}
+	if list, err := f.History(t.Context(), 1); err != nil || len(list) != 1 || list[0].Seq != r.Sequence {
+		t.Errorf("the history: %v, %v", list, err)
+	}
+	for _, kind := range []invalidation.Kind{invalidation.KindAll, invalidation.KindURL} { // the last record stays in the log
+		if _, err := f.Purge(t.Context(), invalidation.Purge{Kind: kind, Selector: "http://a.example/x"}, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	await("swept twice and trimmed", func() bool {
+		first, err := f.Recorded(t.Context(), r.Sequence)
+		return first == nil && err == nil
+	})
+	if err := f.Close(t.Context()); err != nil {
+		t.Errorf("leaving: %v", err)
+	}
+}
+
+// clusterRules are what a user of a cluster needs beside.
+const clusterRules = " +cluster|slots +asking"
+
+// documentedRules are the ACL rules that docs/store.md tells operators to give.
+func documentedRules(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/store.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "ACL SETUSER cacheproxy on >PASSWORD ")
+	rules, _, _ := strings.Cut(after, "\n")
+	if !strings.HasPrefix(rules, "~cp:* &cp:* ") || !strings.Contains(string(text), strings.TrimSpace(clusterRules)) {
+		t.Fatalf("docs/store.md has no rules: %q", rules)
+	}
+	return rules + " +select" // for the tests with another database
+}
+
+func words(s string) (all []any) {
+	for _, word := range strings.Fields(s) {
+		all = append(all, word)
+	}
+	return all
 }

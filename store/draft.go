@@ -25,11 +25,16 @@ type Draft struct {
 	Body    []byte
 	Partial bool        // Body is one range of a representation
 	Part    policy.Part // which; used only when Partial
+	Chunked bool        // Body is empty, since it is in Redis in chunks
+	Length  int64       // of that body; used only when Chunked
 
-	Freshness                 policy.Freshness
-	RequestTime, ResponseTime time.Time
-	Tags                      []string
-	KeepUntil                 time.Time // when the entry is to be forgotten; required
+	// Compress is how Redis keeps the body.
+	Compress policy.Compression
+
+	Freshness    policy.Freshness
+	ResponseTime time.Time
+	Tags         []string
+	KeepUntil    time.Time // when the entry is to be forgotten; required
 
 	// Epoch and the sequences place the entry in the invalidation log. BodyAsOf is the sequence applied before the lookup
 	// that led to the fetch of the body, ValidAsOf the same for its last validation; StaleSince is that of a soft purge.
@@ -62,6 +67,9 @@ func NewEntry(d Draft) (*Entry, error) {
 	}
 
 	keyLen := len(d.Key.URL) + len(d.Key.Extras) + len(d.Nomination) + len(d.Selection)
+	if d.Partial {
+		tagsLen += partLen
+	}
 	total := preambleLen + keyLen + fieldsLen + tagsLen + digestLen + len(d.Body)
 	if total > maxBlock {
 		return nil, fmt.Errorf("store: new entry: %d bytes are more than an entry can hold", total)
@@ -69,29 +77,59 @@ func NewEntry(d Draft) (*Entry, error) {
 	block := make([]byte, preambleLen, total)
 	d.putPreamble(block)
 	putU32(block, atLineCount, uint32(lines))
-	putU32(block, atFieldsLen, uint32(fieldsLen))
-	putU32(block, atTagsLen, uint32(tagsLen))
 
-	block = append(block, d.Key.URL...)
-	block = append(block, d.Key.Extras...)
-	block = append(block, d.Nomination...)
-	block = append(block, d.Selection...)
-	for _, name := range names {
-		for _, value := range d.Header[name] {
-			block = append(append(append(append(block, name...), ": "...), value...), "\r\n"...)
-		}
-	}
+	block = endAt(append(block, d.Key.URL...), atURLEnd)
+	block = endAt(append(block, d.Key.Extras...), atExtrasEnd)
+	block = endAt(append(block, d.Nomination...), atNominationEnd)
+	block = endAt(append(block, d.Selection...), atSelectionEnd)
+	block = endAt(appendFields(block, names, d.Header), atFieldsEnd)
 	for _, tag := range d.Tags {
 		block = append(binary.BigEndian.AppendUint16(block, uint16(len(tag))), tag...)
 	}
+	if d.Partial {
+		for _, n := range [...]int64{d.Part.First, d.Part.Last, d.Part.Total} {
+			block = binary.BigEndian.AppendUint64(block, uint64(n))
+		}
+	}
+	block = endAt(block, atHeadEnd)
 	headEnd := len(block)
 	block = append(append(block, make([]byte, digestLen)...), d.Body...)
 	putU64(block, headEnd, digest(block, headEnd))
+	return entryOf(block), nil
+}
 
-	e := &Entry{block: block}
-	e.place()
-	e.findFields()
-	return e, nil
+// endAt notes that the part which ends there is whole.
+func endAt(block []byte, at int) []byte {
+	putU32(block, at, uint32(len(block)))
+	return block
+}
+
+// appendFields appends the field lines, and notes where the values are that have places.
+func appendFields(block []byte, names []string, h http.Header) []byte {
+	start := len(block)
+	for _, name := range names {
+		for i, value := range h[name] {
+			block = append(append(block, name...), ": "...)
+			if at := placeAt(name); at != 0 && i == 0 {
+				putU32(block, at, placeOf(len(block)-start, len(value)))
+			}
+			block = append(append(block, value...), "\r\n"...)
+		}
+	}
+	return block
+}
+
+// placeAt is where the place of a field's value is noted, 0 where it is not.
+func placeAt(name string) int {
+	switch name {
+	case "Etag":
+		return atETag
+	case "Last-Modified":
+		return atLastModified
+	case "Date":
+		return atDate
+	}
+	return 0
 }
 
 // check says what of d could not be encoded, its fields and tags apart.
@@ -105,6 +143,8 @@ func (d *Draft) check() error {
 		return fmt.Errorf("status %d", d.Status)
 	case d.Partial && !soundPart(d.Part, int64(len(d.Body))):
 		return fmt.Errorf("part %+v with %d bytes", d.Part, len(d.Body))
+	case d.Chunked && (d.Partial || len(d.Body) > 0 || d.Length <= 0 || d.Length > maxChunkedBody || d.Fill == 0):
+		return fmt.Errorf("chunks of %d bytes, partial: %v, fill %x, beside a body of %d", d.Length, d.Partial, d.Fill, len(d.Body))
 	}
 	return nil
 }
@@ -114,7 +154,7 @@ func soundPart(p policy.Part, bodyLen int64) bool {
 	return p.First >= 0 && p.Last >= p.First && p.Last-p.First == bodyLen-1 && (p.Total == -1 || p.Total > p.Last)
 }
 
-// putPreamble writes the preamble but for the lengths that the caller has measured.
+// putPreamble writes the preamble but for what follows from the parts behind it.
 func (d *Draft) putPreamble(b []byte) {
 	copy(b, magic)
 	b[atVersion] = version
@@ -132,22 +172,15 @@ func (d *Draft) putPreamble(b []byte) {
 	putI64(b, atLifetime, int64(d.Freshness.Lifetime))
 	putI64(b, atStaleRevalidate, int64(d.Freshness.StaleWhileRevalidate))
 	putI64(b, atStaleIfError, int64(d.Freshness.StaleIfError))
-	putI64(b, atRequestTime, instant(d.RequestTime))
 	putI64(b, atResponseTime, instant(d.ResponseTime))
 	putI64(b, atKeepUntil, instant(d.KeepUntil))
 	putI64(b, atBodyLen, int64(len(d.Body)))
-	if d.Partial {
-		putI64(b, atPartFirst, d.Part.First)
-		putI64(b, atPartLast, d.Part.Last)
-		putI64(b, atPartTotal, d.Part.Total)
+	if d.Chunked {
+		putI64(b, atBodyLen, d.Length)
 	}
 	putU32(b, atRuleGeneration, d.RuleGeneration)
 	binary.BigEndian.PutUint16(b[atStatus:], uint16(d.Status))
 	binary.BigEndian.PutUint16(b[atTagCount:], uint16(len(d.Tags)))
-	putU32(b, atURLLen, uint32(len(d.Key.URL)))
-	putU32(b, atExtrasLen, uint32(len(d.Key.Extras)))
-	putU32(b, atNominationLen, uint32(len(d.Nomination)))
-	putU32(b, atSelectionLen, uint32(len(d.Selection)))
 }
 
 func (d *Draft) flags() (flags uint32) {
@@ -161,6 +194,9 @@ func (d *Draft) flags() (flags uint32) {
 		{d.Freshness.Immutable, flagImmutable},
 		{d.Freshness.Heuristic, flagHeuristic},
 		{d.Freshness.Validator, flagValidator},
+		{d.Chunked, flagChunked},
+		{d.Compress == policy.S2, flagS2},
+		{d.Compress == policy.Zstd, flagZstd},
 	} {
 		if f.set {
 			flags |= f.flag

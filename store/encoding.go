@@ -22,48 +22,51 @@ import (
 //	     3    1  version: 1. A reader that meets a higher one must leave the value alone.
 //	     4    4  flags, see flagPartial and following
 //	     8    8  staleSince: sequence of the soft purge that made it stale, 0 = none
-//	    16    8  epoch of the invalidation log to which the sequences belong
-//	    24    8  bodyAsOf: sequence applied before the lookup that led to the fetch of the body
-//	    32    8  validAsOf: the same for the last fetch or validation
-//	    40    8  FILL: 64 random bits, never 0, that name the fetch of the body; its root repeats them
-//	    48    8  born, an instant: when the response's age was zero
-//	    56    8  freshness lifetime
-//	    64    8  stale-while-revalidate
-//	    72    8  stale-if-error
-//	    80    8  request time, an instant
+//	    16    8  of use in near memory alone (held.go), 0 in Redis
+//	    24    8  epoch of the invalidation log to which the sequences belong
+//	    32    8  bodyAsOf: sequence applied before the lookup that led to the fetch of the body
+//	    40    8  validAsOf: the same for the last fetch or validation
+//	    48    8  FILL: 64 random bits, never 0, that name the fetch of the body; its root repeats them
+//	    56    8  born, an instant: when the response's age was zero
+//	    64    8  freshness lifetime
+//	    72    8  stale-while-revalidate
+//	    80    8  stale-if-error
 //	    88    8  response time, an instant
 //	    96    8  keep until, an instant, always set: when it is to be forgotten
 //	   104    8  length of the body
-//	   112    8  partial: first byte; otherwise 0
-//	   120    8  partial: last byte; otherwise 0
-//	   128    8  partial: length of the whole representation, -1 = unknown; otherwise 0
-//	   136    4  generation of the rules under which it was stored
-//	   140    2  status code
-//	   142    2  number of tags
-//	   144    4  number of field lines
-//	   148    4  length of the URL
-//	   152    4  length of the extras (values named by key.headers, key.cookies, key.session)
-//	   156    4  length of the nomination (the canonical Vary)
-//	   160    4  length of the selection (what the nominated fields said in the request)
-//	   164    4  length of the field lines
-//	   168    4  length of the tags
-//	   172    4  zero
-//	   176       URL, extras, nomination, selection
+//	   112    4  generation of the rules under which it was stored
+//	   116    2  status code
+//	   118    2  number of tags
+//	   120    4  number of field lines
+//	   124    4  where the URL ends, which starts at 160
+//	   128    4  where the extras end (values named by key.headers, key.cookies, key.session)
+//	   132    4  where the nomination ends (the canonical Vary)
+//	   136    4  where the selection ends (what the nominated fields said in the request)
+//	   140    4  where the field lines end
+//	   144    4  where the head ends, and the digest starts
+//	   148    4  where the value of the first ETag line is, see place
+//	   152    4  the same of Last-Modified
+//	   156    4  the same of Date
+//	   160       URL, extras, nomination, selection
 //	             field lines, "Name: value\r\n" each, ready for the wire: sorted by name, lines of one name in their order
 //	             tags, each two bytes of length and then the tag
+//	             of a partial response, 8 bytes each: first byte, last byte, length of the whole representation (-1 = unknown)
 //	        8    digest
-//	             body
+//	             body, unless it is in chunks
 //
-// The digest is the xxh3-64 of the body, seeded with the xxh3-64 of everything between offset 16 and the digest, seeded
-// with the first eight bytes. It covers all but staleSince, which a soft purge sets in place by a script that cannot hash;
-// and it can be made piece by piece where the body is in chunks.
+// The value in Redis is the block, or a form of it with the body compressed (pack.go).
+//
+// The digest is the xxh3-64 of the body, seeded with the xxh3-64 of everything between offset 24 and the digest, seeded
+// with the first eight bytes. It covers all but the two words that change in place: staleSince, which a soft purge sets by a script
+// that cannot hash, and the one behind it. And it can be made piece by piece where the body is in chunks.
 //
 // An encoding is canonical: whatever Decode accepts, NewEntry makes again from its Redraft, byte for byte.
 
 const (
 	magic       = "CPE"
 	version     = 1
-	preambleLen = 176
+	preambleLen = 160
+	partLen     = 24
 	digestLen   = 8
 
 	// maxBlock bounds the whole block, so that every offset fits in 32 bits on every platform.
@@ -75,35 +78,34 @@ const (
 	atVersion         = 3
 	atFlags           = 4
 	atStaleSince      = 8
-	atEpoch           = 16
-	atBodyAsOf        = 24
-	atValidAsOf       = 32
-	atFill            = 40
-	atBorn            = 48
-	atLifetime        = 56
-	atStaleRevalidate = 64
-	atStaleIfError    = 72
-	atRequestTime     = 80
+	atChecked         = 16
+	atEpoch           = 24
+	atBodyAsOf        = 32
+	atValidAsOf       = 40
+	atFill            = 48
+	atBorn            = 56
+	atLifetime        = 64
+	atStaleRevalidate = 72
+	atStaleIfError    = 80
 	atResponseTime    = 88
 	atKeepUntil       = 96
 	atBodyLen         = 104
-	atPartFirst       = 112
-	atPartLast        = 120
-	atPartTotal       = 128
-	atRuleGeneration  = 136
-	atStatus          = 140
-	atTagCount        = 142
-	atLineCount       = 144
-	atURLLen          = 148
-	atExtrasLen       = 152
-	atNominationLen   = 156
-	atSelectionLen    = 160
-	atFieldsLen       = 164
-	atTagsLen         = 168
-	atZero            = 172
+	atRuleGeneration  = 112
+	atStatus          = 116
+	atTagCount        = 118
+	atLineCount       = 120
+	atURLEnd          = 124
+	atExtrasEnd       = 128
+	atNominationEnd   = 132
+	atSelectionEnd    = 136
+	atFieldsEnd       = 140
+	atHeadEnd         = 144
+	atETag            = 148
+	atLastModified    = 152
+	atDate            = 156
 )
 
-// Flags. A bit that this version does not know belongs to a newer one.
+// Flags. A bit that this version does not know belongs to a newer one; save.lua knows them too.
 const (
 	flagPartial        = 1 << iota // holds one range of a representation: status 206
 	flagNoCache                    // policy.Freshness.NoCache
@@ -111,9 +113,13 @@ const (
 	flagImmutable                  // policy.Freshness.Immutable
 	flagHeuristic                  // policy.Freshness.Heuristic
 	flagValidator                  // policy.Freshness.Validator
-	flagChunked                    // reserved: the body is not here but in chunks of its own; this version writes none
+	flagChunked                    // the body is not here but in chunks of its own (chunks.go)
+	flagS2                         // in Redis the body is to be compressed with S2 (pack.go)
+	flagZstd                       // or with Zstandard
+	flagPacked                     // this value has the body compressed: a form of Redis alone
 
-	flagsKnown = flagPartial | flagNoCache | flagMustRevalidate | flagImmutable | flagHeuristic | flagValidator
+	flagsKnown = flagPartial | flagNoCache | flagMustRevalidate | flagImmutable | flagHeuristic | flagValidator |
+		flagChunked | flagS2 | flagZstd | flagPacked
 )
 
 // ErrCorrupt is the error of Decode for bytes that are no entry: foreign, cut short, or changed since they were written.

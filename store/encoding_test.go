@@ -31,7 +31,7 @@ func fullDraft() Draft {
 			Born: at.Add(-time.Second), Lifetime: time.Minute, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour,
 			NoCache: true, MustRevalidate: true, Immutable: true, Heuristic: true, Validator: true,
 		},
-		RequestTime: at, ResponseTime: at.Add(time.Millisecond), Tags: []string{"b", "", "a"}, KeepUntil: at.Add(time.Hour),
+		ResponseTime: at.Add(time.Millisecond), Tags: []string{"b", "", "a"}, KeepUntil: at.Add(time.Hour),
 		Epoch: 0xe1, BodyAsOf: 0xb2, ValidAsOf: 0xa3, StaleSince: 0x54, Fill: 0xf111f111f111f111, RuleGeneration: 7,
 	}
 }
@@ -40,26 +40,28 @@ func fullDraft() Draft {
 func TestEncodingVersion1(t *testing.T) {
 	e := mustEntry(t, fullDraft())
 	want := "43504501" + "0000003f" + // magic, version, flags
-		"0000000000000054" + "00000000000000e1" + "00000000000000b2" + "00000000000000a3" + "f111f111f111f111" +
+		"0000000000000054" + "0000000000000000" + "00000000000000e1" + "00000000000000b2" + "00000000000000a3" + "f111f111f111f111" +
 		"18fae2765f750315" + "0000000df8475800" + "000000003b9aca00" + "0000034630b8a000" + // born, lifetime, windows
-		"18fae2769b0fcd15" + "18fae2769b1f0f55" + "18fae5bccbc86d15" + // request, response, keep until
-		"0000000000000005" + "0000000000000002" + "0000000000000006" + "000000000000000a" + // body, part
-		"00000007" + "00ce" + "0003" + "00000007" + // generation, status, tags, lines
-		"00000017" + "00000002" + "0000000f" + "00000005" + "000000a7" + "00000008" + "00000000"
-	if got := hex.EncodeToString(e.block[:preambleLen]); got != want {
+		"18fae2769b1f0f55" + "18fae5bccbc86d15" + // response, keep until
+		"0000000000000005" + "00000007" + "00ce" + "0003" + "00000007" + // body, generation, status, tags, lines
+		"000000b7" + "000000b9" + "000000c8" + "000000cd" + "00000174" + "00000194" + // ends
+		"00510004" + "0066001d" + "0023001d" // places of ETag, Last-Modified, Date
+	if got := hex.EncodeToString(e.bytes(0, preambleLen)); got != want {
 		t.Errorf("preamble\n got %s\nwant %s", got, want)
 	}
 	head := "https://a.example/p?q=1\x01xaccept-encoding\x04gzip" +
 		"Content-Range: bytes 2-6/10\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nEmpty: \r\nEtag: \"v1\"\r\n" +
 		"Last-Modified: Mon, 07 Nov 1994 08:49:37 GMT\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n" +
-		"\x00\x01b\x00\x00\x00\x01a"
-	if got := string(e.block[preambleLen:e.headEnd]); got != head {
+		"\x00\x01b\x00\x00\x00\x01a" +
+		"\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\x0a"
+	headEnd := e.u32(atHeadEnd)
+	if got := string(e.bytes(preambleLen, headEnd)); got != head {
 		t.Errorf("head\n got %q\nwant %q", got, head)
 	}
-	if got := hex.EncodeToString(e.block[e.headEnd : e.headEnd+digestLen]); got != "981fa8e92b45f965" {
+	if got := hex.EncodeToString(e.bytes(headEnd, headEnd+digestLen)); got != "66918f922a6b2487" {
 		t.Errorf("digest %s", got)
 	}
-	if got := string(e.block[e.headEnd+digestLen:]); got != "hello" {
+	if got := string(e.bytes(headEnd+digestLen, e.end())); got != "hello" {
 		t.Errorf("body %q", got)
 	}
 }
@@ -67,7 +69,7 @@ func TestEncodingVersion1(t *testing.T) {
 func TestEntrySaysWhatWasDrafted(t *testing.T) {
 	d := fullDraft()
 	made := mustEntry(t, d)
-	decoded, err := Decode(bytes.Clone(made.block))
+	decoded, err := Decode(bytes.Clone(made.block()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +94,7 @@ func TestEntrySaysWhatWasDrafted(t *testing.T) {
 		})
 	}
 	plain := mustEntry(t, Draft{Status: 200, KeepUntil: time.Unix(1, 0)})
-	if plain.Fill() == 0 || plain.ETag() != "" || plain.Date() != "" || len(plain.Body()) != 0 || plain.Tags() != nil || !plain.RequestTime().IsZero() {
+	if plain.Fill() == 0 || plain.ETag() != "" || plain.Date() != "" || len(plain.Body()) != 0 || plain.Tags() != nil {
 		t.Errorf("%+v", plain.Redraft())
 	}
 	if _, partial := plain.Part(); partial {
@@ -115,6 +117,10 @@ func TestNewEntryRefuses(t *testing.T) {
 		"value with CR":        func(d *Draft) { d.Header["A"] = []string{"v\rSet-Cookie: x"} },
 		"value with LF":        func(d *Draft) { d.Header["A"] = []string{"ok", "v\nSet-Cookie: x"} },
 		"value with NUL":       func(d *Draft) { d.Header["A"] = []string{"v\x00"} },
+		"chunks beside a body": func(d *Draft) { d.Chunked, d.Length, d.Partial = true, 5, false },
+		"chunks of a part":     func(d *Draft) { d.Chunked, d.Length, d.Body = true, 5, nil },
+		"chunks of nothing":    func(d *Draft) { d.Chunked, d.Partial, d.Body = true, false, nil },
+		"chunks of no fetch":   func(d *Draft) { d.Chunked, d.Length, d.Partial, d.Body, d.Fill = true, 5, false, nil, 0 },
 		"long tag":             func(d *Draft) { d.Tags = []string{strings.Repeat("t", math.MaxUint16+1)} },
 		"many tags":            func(d *Draft) { d.Tags = make([]string, math.MaxUint16+1) },
 	} {
@@ -145,14 +151,14 @@ func TestInstants(t *testing.T) {
 }
 
 func TestDecodeRefusesEveryChange(t *testing.T) {
-	block := mustEntry(t, fullDraft()).block
+	block := mustEntry(t, fullDraft()).block()
 	for i := range block {
 		for bit := range 8 {
 			changed := bytes.Clone(block)
 			changed[i] ^= 1 << bit
 			e, err := Decode(changed)
 			switch {
-			case i >= atStaleSince && i < atEpoch: // set in place by a soft purge
+			case i >= atStaleSince && i < atChecked: // set in place by a soft purge
 				if err != nil || e.StaleSince() == 0x54 {
 					t.Fatalf("byte %d, bit %d: %v", i, bit, err)
 				}
@@ -173,54 +179,78 @@ func TestDecodeRefusesEveryChange(t *testing.T) {
 	}
 }
 
-// reseal gives a changed block a digest that fits, so that what is behind the digest is tested too.
-func reseal(e *Entry, change func(*Entry)) []byte {
-	c := *e
-	c.block = bytes.Clone(e.block)
-	change(&c)
-	putU64(c.block, int(e.headEnd), digest(c.block, int(e.headEnd)))
-	return c.block
+// reseal gives a changed copy of a block a digest that fits, so that what is behind the digest is tested too.
+func reseal(block []byte, change func([]byte)) []byte {
+	headEnd := int(getU32(block, atHeadEnd))
+	block = bytes.Clone(block)
+	change(block)
+	putU64(block, headEnd, digest(block, headEnd))
+	return block
 }
 
 func TestDecodeRefusesWhatNoEncoderWrites(t *testing.T) {
 	e := mustEntry(t, fullDraft())
+	tagsEnd, fieldsEnd := int(e.tagsEnd()), int(e.u32(atFieldsEnd))
 	whole := fullDraft()
-	whole.Partial = false
-	unpart := mustEntry(t, whole)
-	field := func(old, new string) func(*Entry) {
-		return func(e *Entry) {
-			at := bytes.Index(e.block, []byte(old))
-			copy(e.block[at:], new)
-		}
+	whole.Partial, whole.Tags = false, nil
+	field := func(old, new string) func([]byte) {
+		return func(b []byte) { copy(b[bytes.Index(b, []byte(old)):], new) }
 	}
-	for name, block := range map[string][]byte{
-		"reserved bytes":     reseal(e, func(e *Entry) { e.block[atZero] = 1 }),
-		"fill 0":             reseal(e, func(e *Entry) { putU64(e.block, atFill, 0) }),
-		"no expiry":          reseal(e, func(e *Entry) { putI64(e.block, atKeepUntil, unset) }),
-		"status":             reseal(e, func(e *Entry) { e.block[atStatus] = 0xff }),
-		"part":               reseal(e, func(e *Entry) { putI64(e.block, atPartLast, 7) }),
-		"part of a whole":    reseal(unpart, func(e *Entry) { putI64(e.block, atPartLast, 7) }),
-		"line count":         reseal(e, func(e *Entry) { putU32(e.block, atLineCount, 1<<31) }),
-		"tag count":          reseal(e, func(e *Entry) { e.block[atTagCount+1]-- }),
-		"tag beyond its end": reseal(e, func(e *Entry) { e.block[e.headEnd-2]++ }),
-		"tag cut":            reseal(e, func(e *Entry) { e.block[e.headEnd-2] = 0 }),
-		"fields unsorted":    reseal(e, field("Date: S", "Zate: S")),
-		"no name":            reseal(e, field("Content-Range: ", ":::::::::::::: ")),
-		"bad name":           reseal(e, field("Content-Range: ", "Content Range: ")),
-		"no space":           reseal(e, field("Empty: ", "Empty::")),
-		"no line end":        reseal(e, field("Empty: \r\n", "Empty: \rX")),
-		"LF in a value":      reseal(e, field("a=1\r\n", "a\n1\r\n")),
-		"all fields one":     reseal(e, func(e *Entry) { copy(e.block[e.selectionEnd:e.fieldsEnd], bytes.Repeat([]byte("x"), 9999)) }),
+	for name, change := range map[string]func([]byte){
+		"fill 0":              func(b []byte) { putU64(b, atFill, 0) },
+		"no expiry":           func(b []byte) { putI64(b, atKeepUntil, unset) },
+		"status":              func(b []byte) { b[atStatus] = 0xff },
+		"part":                func(b []byte) { putI64(b, tagsEnd+8, 7) },
+		"line count":          func(b []byte) { putU32(b, atLineCount, 1<<31) },
+		"tag count":           func(b []byte) { b[atTagCount+1]-- },
+		"tag beyond its end":  func(b []byte) { b[tagsEnd-2]++ },
+		"tag cut":             func(b []byte) { b[tagsEnd-2] = 0 },
+		"ends out of order":   func(b []byte) { putU32(b, atExtrasEnd, getU32(b, atURLEnd)-1) },
+		"URL before its time": func(b []byte) { putU32(b, atURLEnd, preambleLen-1) },
+		"place of the ETag":   func(b []byte) { b[atETag+1]++ },
+		"length of the Date":  func(b []byte) { b[atDate+3]-- },
+		"no place":            func(b []byte) { putU32(b, atLastModified, 0) },
+		"far place":           func(b []byte) { putU32(b, atLastModified, placeFar) },
+		"fields unsorted":     field("Date: S", "Zate: S"),
+		"no name":             field("Content-Range: ", ":::::::::::::: "),
+		"bad name":            field("Content-Range: ", "Content Range: "),
+		"no space":            field("Empty: ", "Empty::"),
+		"no line end":         field("Empty: \r\n", "Empty: \rX"),
+		"LF in a value":       field("a=1\r\n", "a\n1\r\n"),
+		"all fields one":      func(b []byte) { copy(b[e.u32(atSelectionEnd):fieldsEnd], bytes.Repeat([]byte("x"), 9999)) },
 	} {
-		if _, err := Decode(block); !errors.Is(err, ErrCorrupt) {
+		if _, err := Decode(reseal(e.block(), change)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, err := Decode(reseal(mustEntry(t, whole).block(), func(b []byte) { b[atFlags+3] |= flagPartial })); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("part of a whole: %v", err)
 	}
 	star := fullDraft()
 	star.Nomination = "x"
 	s := mustEntry(t, star)
-	if _, err := Decode(reseal(s, func(s *Entry) { s.block[s.extrasEnd] = '*' })); !errors.Is(err, ErrCorrupt) {
+	if _, err := Decode(reseal(s.block(), func(b []byte) { b[s.u32(atExtrasEnd)] = '*' })); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("star: %v", err)
+	}
+}
+
+// Places hold 16 bits; what lies beyond is found all the same.
+func TestFieldsFarBehindAreFound(t *testing.T) {
+	d := fullDraft()
+	d.Header["A"] = []string{strings.Repeat("x", 1<<16)}
+	d.Header.Set("Last-Modified", strings.Repeat("y", 1<<16))
+	for _, far := range []bool{true, false} {
+		e, err := Decode(mustEntry(t, d).block())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (e.u32(atETag) == placeFar) != far || e.u32(atLastModified) != placeFar {
+			t.Errorf("places %x %x", e.u32(atETag), e.u32(atLastModified))
+		}
+		if e.ETag() != `"v1"` || e.LastModified() != d.Header.Get("Last-Modified") || e.Date() != d.Header.Get("Date") {
+			t.Errorf("etag %q, date %q, last-modified of %d bytes", e.ETag(), e.Date(), len(e.LastModified()))
+		}
+		delete(d.Header, "A")
 	}
 }
 
@@ -263,19 +293,30 @@ func TestReadingAllocatesNothing(t *testing.T) {
 // Any bytes are an entry or an error, and an entry is encoded again as the same bytes.
 func FuzzDecode(f *testing.F) {
 	plain := draft("http://a.example/")
-	for _, d := range []Draft{fullDraft(), plain, {Status: 200, KeepUntil: time.Unix(1, 0)}, {Status: 404, KeepUntil: time.Unix(1, 0), Tags: []string{"a"}}} {
+	chunked := draft("http://a.example/large")
+	chunked.Body, chunked.Chunked, chunked.Length, chunked.Fill = nil, true, 5<<20, 1
+	for _, d := range []Draft{fullDraft(), plain, chunked, {Status: 200, KeepUntil: time.Unix(1, 0)}, {Status: 404, KeepUntil: time.Unix(1, 0), Tags: []string{"a"}}} {
 		e, err := NewEntry(d)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(e.block, false)
-		f.Add(e.block, true)
+		f.Add(e.block(), false)
+		f.Add(e.block(), true)
+	}
+	for _, c := range []policy.Compression{policy.S2, policy.Zstd} {
+		d := draft("http://a.example/packed")
+		d.Compress, d.Body = c, bytes.Repeat([]byte("again "), 100)
+		f.Add(packed(mustEntry(f, d)), false)
 	}
 	f.Fuzz(func(t *testing.T, block []byte, seal bool) {
-		if e := (&Entry{block: block}); seal && len(block) >= preambleLen+digestLen && e.place() {
-			block = reseal(e, func(*Entry) {})
+		if seal && checkVersion(block) == nil && entryOf(block).fills(block) {
+			block = reseal(block, func([]byte) {})
 		}
-		e, err := Decode(block)
+		var e *Entry
+		block, err := unpack(block)
+		if err == nil {
+			e, err = Decode(block)
+		}
 		if err != nil {
 			if e != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
 				t.Fatal(e, err)
@@ -286,8 +327,8 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(again.block, block) {
-			t.Fatalf("encoded again\n got %q\nfrom %q", again.block, block)
+		if !bytes.Equal(again.block(), block) {
+			t.Fatalf("encoded again\n got %q\nfrom %q", again.block(), block)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -10,121 +11,179 @@ import (
 	"cacheproxy/policy"
 )
 
-// An Entry is one stored response: an immutable handle over one block of bytes, encoded as encoding.go describes. It holds
-// no pointer but the block, so the garbage collector has two objects to look at per stored response. All methods may be
-// called concurrently. Strings and slices that they return lie in the block and keep it alive; none may be written to.
+// An Entry is one stored response: one immutable block of bytes, encoded as encoding.go describes. A *Entry points at the first
+// byte of the block, and the rest follows it in the same allocation. So an entry costs no handle, and the garbage
+// collector finds no pointer in it. Only NewEntry and Decode make one, since they know that the block is as long as its
+// preamble says. All methods may be called concurrently. Strings and slices that they return lie in the block and keep it
+// alive; none may be written to.
 type Entry struct {
-	block []byte
-
-	// Ends of the parts of the block, each of which starts where the one before ends; the URL starts at preambleLen, the body
-	// digestLen after headEnd.
-	urlEnd, extrasEnd, nominationEnd, selectionEnd, fieldsEnd, headEnd uint32
-
-	// Values that nearly every hit looks at; a zero span where there is none.
-	etag, lastModified, date span
+	preamble [preambleLen]byte
 }
 
-// A span is a place in the block.
-type span struct{ start, end uint32 }
+// entryOf makes an Entry of a block, of at least preambleLen bytes, that nobody changes any more.
+func entryOf(block []byte) *Entry { return (*Entry)(unsafe.Pointer(unsafe.SliceData(block))) }
 
-// view returns a part of the block as a string, without copying: the block never changes.
+// bytes returns a part of the block; nil for an empty one, which may lie past the end of the allocation.
+func (e *Entry) bytes(start, end uint32) []byte {
+	if start == end {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e), start)), end-start)
+}
+
+// view is the same as a string.
 func (e *Entry) view(start, end uint32) string {
 	if start == end {
 		return ""
 	}
-	return unsafe.String(&e.block[start], end-start)
+	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(e), start)), end-start)
 }
 
-// Status is the response's status code.
-func (e *Entry) Status() int { return int(binary.BigEndian.Uint16(e.block[atStatus:])) }
+// block is all of it.
+func (e *Entry) block() []byte { return e.bytes(0, e.end()) }
 
-// Freshness is what policy computed when the response was stored or last validated.
+// end is the length of the block.
+func (e *Entry) end() uint32 {
+	if e.Chunked() {
+		return e.u32(atHeadEnd) + digestLen
+	}
+	return e.u32(atHeadEnd) + digestLen + uint32(e.i64(atBodyLen))
+}
+
+func (e *Entry) u16(at int) uint16 { return binary.BigEndian.Uint16(e.preamble[at:]) }
+func (e *Entry) u32(at int) uint32 { return binary.BigEndian.Uint32(e.preamble[at:]) }
+func (e *Entry) u64(at int) uint64 { return binary.BigEndian.Uint64(e.preamble[at:]) }
+func (e *Entry) i64(at int) int64  { return int64(e.u64(at)) }
+
+// Status is the response's status code.
+func (e *Entry) Status() int { return int(e.u16(atStatus)) }
+
+// Freshness is what policy computed when the response was stored or last validated, ended by a soft purge since.
 func (e *Entry) Freshness() policy.Freshness {
-	b, flags := e.block, getU32(e.block, atFlags)
-	return policy.Freshness{
-		Born:                 timeOf(getI64(b, atBorn)),
-		Lifetime:             time.Duration(getI64(b, atLifetime)),
-		StaleWhileRevalidate: time.Duration(getI64(b, atStaleRevalidate)),
-		StaleIfError:         time.Duration(getI64(b, atStaleIfError)),
+	flags := e.u32(atFlags)
+	return e.softened(policy.Freshness{
+		Born:                 timeOf(e.i64(atBorn)),
+		Lifetime:             time.Duration(e.i64(atLifetime)),
+		StaleWhileRevalidate: time.Duration(e.i64(atStaleRevalidate)),
+		StaleIfError:         time.Duration(e.i64(atStaleIfError)),
 		NoCache:              flags&flagNoCache != 0,
 		MustRevalidate:       flags&flagMustRevalidate != 0,
 		Immutable:            flags&flagImmutable != 0,
 		Heuristic:            flags&flagHeuristic != 0,
 		Validator:            flags&flagValidator != 0,
-	}
+	})
 }
 
-// Body is the stored content.
-func (e *Entry) Body() []byte {
-	start := e.headEnd + digestLen
-	return e.block[start:len(e.block):len(e.block)]
-}
+// Chunked reports whether the body is not in the entry but in Redis, in chunks of its own: Store.Open reads it.
+func (e *Entry) Chunked() bool { return e.u32(atFlags)&flagChunked != 0 }
+
+// BodyLen is the length of the stored content in bytes, wherever it is.
+func (e *Entry) BodyLen() int64 { return e.i64(atBodyLen) }
+
+// Body is the stored content; nil where it is in chunks.
+func (e *Entry) Body() []byte { return e.bytes(e.u32(atHeadEnd)+digestLen, e.end()) }
 
 // Part says which range of the representation the body is, where it is but one.
 func (e *Entry) Part() (part policy.Part, partial bool) {
-	part.First, part.Last, part.Total = getI64(e.block, atPartFirst), getI64(e.block, atPartLast), getI64(e.block, atPartTotal)
-	return part, getU32(e.block, atFlags)&flagPartial != 0
+	if !e.partial() {
+		return part, false
+	}
+	b := e.bytes(e.tagsEnd(), e.u32(atHeadEnd))
+	part.First, part.Last, part.Total = getI64(b, 0), getI64(b, 8), getI64(b, 16)
+	return part, true
+}
+
+func (e *Entry) partial() bool { return e.u32(atFlags)&flagPartial != 0 }
+
+// tagsEnd is where the tags end, and the part starts.
+func (e *Entry) tagsEnd() uint32 {
+	if e.partial() {
+		return e.u32(atHeadEnd) - partLen
+	}
+	return e.u32(atHeadEnd)
 }
 
 // URL is the cache URL under which the entry is stored.
-func (e *Entry) URL() string { return e.view(preambleLen, e.urlEnd) }
+func (e *Entry) URL() string { return e.view(preambleLen, e.u32(atURLEnd)) }
 
 // Key is the URL with the values that the rule's key names.
 func (e *Entry) Key() policy.Key {
-	return policy.Key{URL: e.URL(), Extras: e.view(e.urlEnd, e.extrasEnd)}
+	return policy.Key{URL: e.URL(), Extras: e.extras()}
 }
+
+func (e *Entry) extras() string { return e.view(e.u32(atURLEnd), e.u32(atExtrasEnd)) }
 
 // Nomination is the response's Vary in canonical form.
 func (e *Entry) Nomination() policy.Nomination {
-	return policy.Nomination(e.view(e.extrasEnd, e.nominationEnd))
+	return policy.Nomination(e.view(e.u32(atExtrasEnd), e.u32(atNominationEnd)))
 }
 
 // Selection is what the nominated fields said in the request that the response answered.
 func (e *Entry) Selection() []byte {
-	return e.block[e.nominationEnd:e.selectionEnd:e.selectionEnd]
+	return e.bytes(e.u32(atNominationEnd), e.u32(atSelectionEnd))
 }
 
 // selects reports whether a request with these extras and this selection, made with the entry's own nomination, is answered
 // by it.
 func (e *Entry) selects(extras string, selection []byte) bool {
-	return e.view(e.urlEnd, e.extrasEnd) == extras && string(e.block[e.nominationEnd:e.selectionEnd]) == string(selection)
+	return e.extras() == extras && string(e.Selection()) == string(selection)
 }
 
 // Fill names the fetch of the body: 64 random bits.
-func (e *Entry) Fill() uint64 { return getU64(e.block, atFill) }
+func (e *Entry) Fill() uint64 { return e.u64(atFill) }
 
 // Epoch is the epoch of the invalidation log to which the entry's sequences belong.
-func (e *Entry) Epoch() uint64 { return getU64(e.block, atEpoch) }
+func (e *Entry) Epoch() uint64 { return e.u64(atEpoch) }
 
 // BodyAsOf is the sequence of the invalidation log applied before the lookup that led to the fetch of the body.
-func (e *Entry) BodyAsOf() uint64 { return getU64(e.block, atBodyAsOf) }
+func (e *Entry) BodyAsOf() uint64 { return e.u64(atBodyAsOf) }
 
 // ValidAsOf is the same for the last fetch or validation.
-func (e *Entry) ValidAsOf() uint64 { return getU64(e.block, atValidAsOf) }
-
-// StaleSince is the sequence of the soft purge that made the entry stale; 0 means none did.
-func (e *Entry) StaleSince() uint64 { return getU64(e.block, atStaleSince) }
+func (e *Entry) ValidAsOf() uint64 { return e.u64(atValidAsOf) }
 
 // RuleGeneration is the configuration generation whose rules decided on the entry.
-func (e *Entry) RuleGeneration() uint32 { return getU32(e.block, atRuleGeneration) }
+func (e *Entry) RuleGeneration() uint32 { return e.u32(atRuleGeneration) }
 
-// RequestTime is when the request was sent that this responds to, or that last validated it.
-func (e *Entry) RequestTime() time.Time { return timeOf(getI64(e.block, atRequestTime)) }
-
-// ResponseTime is when its head arrived.
-func (e *Entry) ResponseTime() time.Time { return timeOf(getI64(e.block, atResponseTime)) }
+// ResponseTime is when the head of the response arrived, or of the one that last validated it.
+func (e *Entry) ResponseTime() time.Time { return timeOf(e.i64(atResponseTime)) }
 
 // KeepUntil is when the entry is to be forgotten, long after it has become stale.
-func (e *Entry) KeepUntil() time.Time { return timeOf(getI64(e.block, atKeepUntil)) }
+func (e *Entry) KeepUntil() time.Time { return timeOf(e.i64(atKeepUntil)) }
 
 // ETag is the value of the ETag field, "" when there is none. It does not allocate, nor do LastModified and Date.
-func (e *Entry) ETag() string { return e.view(e.etag.start, e.etag.end) }
+func (e *Entry) ETag() string { return e.placed(atETag, "Etag") }
 
 // LastModified is the value of the Last-Modified field, "" when there is none.
-func (e *Entry) LastModified() string { return e.view(e.lastModified.start, e.lastModified.end) }
+func (e *Entry) LastModified() string { return e.placed(atLastModified, "Last-Modified") }
 
 // Date is the value of the Date field.
-func (e *Entry) Date() string { return e.view(e.date.start, e.date.end) }
+func (e *Entry) Date() string { return e.placed(atDate, "Date") }
+
+// A place is where a value lies that nearly every hit looks at: 2 bytes of offset from the start of the field lines, 2 of length.
+// 0 stands for no such field; placeFar for one that lies too far behind, or is too long, to be said so.
+const placeFar = 1<<32 - 1
+
+// placeOf is the place of a value that starts at from, an offset from the start of the field lines.
+func placeOf(from, length int) uint32 {
+	if from > math.MaxUint16 || length >= math.MaxUint16 {
+		return placeFar
+	}
+	return uint32(from)<<16 | uint32(length)
+}
+
+// placed returns the first value of the field with this name, whose place is noted at.
+func (e *Entry) placed(at int, name string) string {
+	switch place := e.u32(at); place {
+	case 0:
+		return ""
+	case placeFar:
+		value, _ := e.Field(name)
+		return value
+	default:
+		start := e.u32(atSelectionEnd) + place>>16
+		return e.view(start, start+place&0xffff)
+	}
+}
 
 // Tags are the surrogate keys of the response. A new slice.
 func (e *Entry) Tags() []string {
@@ -132,18 +191,21 @@ func (e *Entry) Tags() []string {
 		return nil
 	}
 	tags := make([]string, 0, e.tagCount())
-	for at := e.fieldsEnd; at < e.headEnd; {
+	for at, end := e.u32(atFieldsEnd), e.tagsEnd(); at < end; {
 		start := at + 2
-		at = start + uint32(binary.BigEndian.Uint16(e.block[at:]))
+		at = start + uint32(binary.BigEndian.Uint16(e.bytes(at, start)))
 		tags = append(tags, e.view(start, at))
 	}
 	return tags
 }
 
-func (e *Entry) tagCount() uint16 { return binary.BigEndian.Uint16(e.block[atTagCount:]) }
+// Tagged reports whether the entry has tags.
+func (e *Entry) Tagged() bool { return e.tagCount() > 0 }
 
-// Size is the memory that the entry takes, in bytes: handle, block, and what the allocator rounds up.
-func (e *Entry) Size() int64 { return int64(unsafe.Sizeof(*e)) + allocated(int64(len(e.block))) }
+func (e *Entry) tagCount() uint16 { return e.u16(atTagCount) }
+
+// Size is the memory that the entry takes, in bytes: the block, and what the allocator rounds up.
+func (e *Entry) Size() int64 { return allocated(int64(e.end())) }
 
 // allocated estimates what an allocation of n bytes takes. Up to 32 KiB, Go's size classes waste a sixteenth on average;
 // above, whole pages of 8 KiB are taken.
@@ -155,7 +217,7 @@ func allocated(n int64) int64 {
 }
 
 // fields are the stored field lines.
-func (e *Entry) fields() string { return e.view(e.selectionEnd, e.fieldsEnd) }
+func (e *Entry) fields() string { return e.view(e.u32(atSelectionEnd), e.u32(atFieldsEnd)) }
 
 // cutField cuts the first field line off well-formed lines.
 func cutField(lines string) (name, value, rest string) {
@@ -167,7 +229,7 @@ func cutField(lines string) (name, value, rest string) {
 
 // Header returns the stored fields as a new map, the caller's own.
 func (e *Entry) Header() http.Header {
-	h := make(http.Header, getU32(e.block, atLineCount))
+	h := make(http.Header, e.u32(atLineCount))
 	e.AppendTo(h, 0)
 	return h
 }
@@ -176,7 +238,7 @@ func (e *Entry) Header() http.Header {
 // newly allocated array, at whose end it leaves `extra` unused places, which it returns for the caller's own single-valued
 // fields: so that a hit allocates once for its whole head (dst itself apart).
 func (e *Entry) AppendTo(dst http.Header, extra int) []string {
-	n := int(getU32(e.block, atLineCount))
+	n := int(e.u32(atLineCount))
 	values := make([]string, n+extra)
 	first, current := 0, ""
 	lines := e.fields()
@@ -203,29 +265,11 @@ func (e *Entry) Field(name string) (string, bool) {
 	return "", false
 }
 
-// findFields notes where the fields lie that nearly every hit looks at: the first line of each.
-func (e *Entry) findFields() {
-	for lines := e.fields(); lines != ""; {
-		var name, value string
-		name, value, lines = cutField(lines)
-		end := e.fieldsEnd - uint32(len(lines)) - 2
-		at := span{end - uint32(len(value)), end}
-		switch {
-		case name == "Etag" && e.etag == span{}:
-			e.etag = at
-		case name == "Last-Modified" && e.lastModified == span{}:
-			e.lastModified = at
-		case name == "Date" && e.date == span{}:
-			e.date = at
-		}
-	}
-}
-
 // Redraft returns the entry as a draft, for what is derived from it: freshening by a 304, combining ranges. It keeps the
 // fill, the key and the sequences. Header is the caller's own; Body and the strings lie in the entry's block.
 func (e *Entry) Redraft() Draft {
 	part, partial := e.Part()
-	return Draft{
+	d := Draft{
 		Key:            e.Key(),
 		Nomination:     e.Nomination(),
 		Selection:      e.Selection(),
@@ -234,8 +278,8 @@ func (e *Entry) Redraft() Draft {
 		Body:           e.Body(),
 		Partial:        partial,
 		Part:           part,
+		Compress:       e.compression(),
 		Freshness:      e.Freshness(),
-		RequestTime:    e.RequestTime(),
 		ResponseTime:   e.ResponseTime(),
 		Tags:           e.Tags(),
 		KeepUntil:      e.KeepUntil(),
@@ -246,4 +290,8 @@ func (e *Entry) Redraft() Draft {
 		Fill:           e.Fill(),
 		RuleGeneration: e.RuleGeneration(),
 	}
+	if e.Chunked() {
+		d.Chunked, d.Length = true, e.BodyLen()
+	}
+	return d
 }

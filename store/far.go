@@ -8,12 +8,15 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 )
@@ -32,8 +35,15 @@ type far struct {
 	log     *complaints
 	breaker *breaker
 	hints   hints
+	table   *invalidation.Table // purges; nil = there are none
+	follows func() bool         // whether this replica applies them all: what is stored may be trusted
+	gather  *gatherer
+	reads   chan struct{} // holds a value for each chunk that is being read
+	checks  singleflight.Group
 	saver   *saver
 	closed  atomic.Bool
+	// wholeSize is the size of the largest entry that near memory takes whole.
+	wholeSize int64
 }
 
 //go:embed save.lua
@@ -59,7 +69,14 @@ func newFar(o *Options, n *near) *far {
 		now:     o.Now,
 		metrics: o.Metrics,
 		log:     &complaints{log: o.Log},
+		reads:   make(chan struct{}, chunkReads),
+
+		wholeSize: n.maxObject,
+
+		table:   o.table(),
+		follows: func() bool { return o.Follower == nil || o.Follower.Registered() && !(o.Strict && o.Follower.Fenced()) },
 	}
+	r.gather = newGatherer(r.client)
 	r.hints.seed = maphash.MakeSeed()
 	r.breaker = newBreaker(o.Breaker, r.probe, o.Metrics, o.Log)
 	r.saver = newSaver(r, o, n)
@@ -91,7 +108,7 @@ func (r *far) lookup(ctx context.Context, key policy.Key, h http.Header) Result 
 		return Result{Reason: policy.StoreUnavailable}
 	case r.saver.forgetting(key.URL):
 		return Result{} // what Redis still has is as good as gone
-	case !r.breaker.allow():
+	case !r.breaker.allow(), !r.follows():
 		return Result{Reason: policy.StoreUnavailable}
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
@@ -108,77 +125,137 @@ func (r *far) lookup(ctx context.Context, key policy.Key, h http.Header) Result 
 
 // ask is lookup once it is clear that Redis may be asked. Keys that do not exist are no error.
 func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, error) {
+	got, err := r.read(ctx, key, h)
+	if got.selected && got.nomination != got.hinted {
+		r.hints.set(key.URL, got.nomination)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if got.strange != nil {
+		r.metrics.Corrupt()
+		r.log.say("value in redis is no entry of its key", "url", key.URL, "error", got.strange)
+	}
+	switch {
+	case got.entry == nil:
+		return Result{VaryMiss: got.varyMiss}, nil
+	case got.entry.Chunked():
+		return r.fetchChunks(ctx, got.entry)
+	}
+	return Result{Entry: got.entry, Tier: TierRedis}, nil
+}
+
+// reading is what Redis has said of a key.
+type reading struct {
+	entry    *Entry // nil: nothing that answers the request; where it is in chunks, they have yet to be asked for
+	varyMiss bool   // the URL has a root, of which the request selects nothing
+	strange  error  // what was found is not what this store writes there
+
+	selected           bool              // the root names a variant for the request
+	nomination, hinted policy.Nomination // of that variant, and what was guessed
+}
+
+// read asks Redis, and changes nothing: neither there nor in what this process knows.
+func (r *far) read(ctx context.Context, key policy.Key, h http.Header) (reading, error) {
+	var begun invalidation.Number
+	if r.table != nil {
+		begun = r.table.Head()
+	}
 	keys := r.keys.of(key.URL)
 	nomination := r.hints.get(key.URL)
 	guess := variantOf(key.Extras, nomination, nomination.AppendSelection(nil, h))
 
-	pipe := r.client.Pipeline()
-	rootReply := pipe.HGetAll(ctx, keys.root)
-	reply := pipe.Get(ctx, keys.entryKey(guess))
-	// Exec returns the first reply that is an error, such as that the entry does not exist. But a connection that could not
-	// be set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
-	_, failed := pipe.Exec(ctx)
-	root, err := rootReply.Result()
-	if err == nil && reply.Err() == nil {
-		err = failed
+	asked := lookup{rootKey: keys.root, entryKey: keys.entryKey(guess)}
+	if err := r.gather.do(ctx, &asked); err != nil {
+		return reading{}, err
+	}
+	reply := asked.entry
+	root, err := asked.root.Result()
+	if err == nil {
+		err = asked.failed
 	}
 	if err != nil {
-		return r.misread(err)
+		return misread(err)
 	}
 	variant, chosen, ok := selectVariant(root, key.Extras, h, nomination, guess)
 	if !ok {
-		return Result{VaryMiss: len(root) > 0}, nil
-	}
-	if chosen.nomination != nomination {
-		r.hints.set(key.URL, chosen.nomination)
+		return reading{varyMiss: len(root) > 0}, nil
 	}
 	if variant != guess {
 		reply = r.client.Get(ctx, keys.entryKey(variant))
 	}
 	block, err := reply.Bytes()
+	got := reading{selected: true, nomination: chosen.nomination, hinted: nomination}
 	if err != nil {
-		return r.misread(err)
+		unread, err := misread(err)
+		got.strange = unread.strange
+		return got, err
 	}
-	entry := r.admit(block, key, chosen, h)
-	if entry == nil {
-		return Result{}, nil
+	got.entry, got.strange = r.admit(block, key, chosen, h)
+	if got.entry != nil && r.table != nil && (r.table.Floor() > begun || !judge(r.table, got.entry)) {
+		got.entry = nil // a purge forbids it, or may have
 	}
-	return Result{Entry: entry, Tier: TierRedis}, nil
+	return got, nil
 }
 
-// misread makes of an error reply what the lookup returns: a miss for a key that is gone, a counted miss for a key that is
-// not ours, an error for everything else.
-func (r *far) misread(err error) (Result, error) {
+// fetchChunks completes what was found of an entry in chunks: whole where near memory would take it so, else as it is where all chunks
+// are there. Reading the chunks may take too long for a lookup without Redis having failed; then they are read as they are sent.
+func (r *far) fetchChunks(ctx context.Context, e *Entry) (Result, error) {
+	if e.BodyLen()+e.Size() <= r.wholeSize {
+		switch whole, err := r.whole(ctx, e); {
+		case err == nil:
+			return Result{Entry: whole, Tier: TierRedis}, nil
+		case errors.Is(err, errNoChunk):
+			r.forgetEntry(e)
+			return Result{}, nil
+		case !errors.Is(err, context.DeadlineExceeded) && !os.IsTimeout(err):
+			return Result{}, err
+		default:
+			return Result{Entry: e, Tier: TierRedis}, nil
+		}
+	}
+	there, err := r.hasChunks(ctx, e)
 	switch {
-	case errors.Is(err, redis.Nil):
-		return Result{}, nil
-	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		r.metrics.Corrupt()
+	case err != nil:
+		return Result{}, err
+	case !there:
+		r.forgetEntry(e)
 		return Result{}, nil
 	}
-	return Result{}, err
+	return Result{Entry: e, Tier: TierRedis}, nil
+}
+
+// misread makes of an error reply what the reading says: nothing for a key that is gone, something strange for one that is not
+// ours, an error for everything else.
+func misread(err error) (reading, error) {
+	switch {
+	case errors.Is(err, redis.Nil):
+		return reading{}, nil
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return reading{strange: err}, nil
+	}
+	return reading{}, err
 }
 
 // admit makes the entry of what Redis returned, or nil where that is not what was asked for: no entry, another key's, not the
-// fill that the root names (saved again in this moment, or left over from before a forget), or past its time.
-func (r *far) admit(block []byte, key policy.Key, named rootVariant, h http.Header) *Entry {
-	e, err := Decode(block)
+// fill that the root names (saved again in this moment, or left over from before a forget), or past its time. The first two are strange.
+func (r *far) admit(block []byte, key policy.Key, named rootVariant, h http.Header) (e *Entry, strange error) {
+	block, err := unpack(block)
+	if err == nil {
+		e, err = Decode(block)
+	}
 	switch {
 	case errors.Is(err, ErrNewer):
-		return nil
+		return nil, nil
 	case err != nil:
-		r.metrics.Corrupt()
-		r.log.say("value in redis is no entry", "url", key.URL, "error", err)
-		return nil
+		return nil, err
 	case e.Key() != key, e.Nomination() != named.nomination,
 		!e.selects(key.Extras, named.nomination.AppendSelection(nil, h)):
-		r.metrics.Corrupt()
-		r.log.say("value in redis is another key's entry", "url", key.URL, "found", e.URL())
-		return nil
+		return nil, fmt.Errorf("it is that of another key: %s", e.URL())
 	case e.Fill() != named.fill, !e.KeepUntil().After(r.now()):
-		return nil
+		return nil, nil
 	}
-	return e
+	return e, nil
 }
 
 // settle draws the consequences of how an operation ended: counters and breaker. Where ctx, the caller's own, has ended, a

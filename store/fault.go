@@ -19,22 +19,26 @@ type fault struct {
 	answered bool
 	// passing says that what was refused may well be taken later, when the server has another role or other replicas.
 	passing bool
+	// writes says that it was refused because it writes, as any other write would be now.
+	writes bool
 }
 
 // replyFaults are the error replies that mean something of their own, by their first word.
 var replyFaults = map[string]fault{
-	"OOM":         {"oom", true, true},      // at maxmemory with noeviction: reads go on
-	"READONLY":    {"readonly", true, true}, // a replica, which a master becomes in a failover
-	"MISCONF":     {"reply", true, true},    // cannot write to its disk, and takes no writes until it can
-	"NOREPLICAS":  {"reply", true, true},    // too few replicas listen
-	"NOPERM":      {"permission", true, false},
-	"NOAUTH":      {"auth", false, true},
-	"WRONGPASS":   {"auth", false, true},
-	"LOADING":     {"loading", false, true},
-	"BUSY":        {"busy", false, true},
-	"MASTERDOWN":  {"cluster", false, true},
-	"CLUSTERDOWN": {"cluster", false, true},
-	"TRYAGAIN":    {"cluster", true, true},
+	"OOM":         {"oom", true, true, true},      // at maxmemory with noeviction: reads go on
+	"READONLY":    {"readonly", true, true, true}, // a replica, which a master becomes in a failover
+	"MISCONF":     {"reply", true, true, true},    // cannot write to its disk, and takes no writes until it can
+	"NOREPLICAS":  {"reply", true, true, true},    // too few replicas listen
+	"NOPERM":      {"permission", true, false, false},
+	"NOAUTH":      {"auth", false, true, false},
+	"WRONGPASS":   {"auth", false, true, false},
+	"LOADING":     {"loading", false, true, false},
+	"BUSY":        {"busy", false, true, false},
+	"MASTERDOWN":  {"cluster", false, true, false},
+	"CLUSTERDOWN": {"cluster", false, true, false},
+	"TRYAGAIN":    {"cluster", true, true, false},
+	"MOVED":       {"cluster", true, true, false}, // by node after node, whose views of a failover differ
+	"ASK":         {"cluster", true, true, false},
 }
 
 func classify(err error) fault {
@@ -52,7 +56,7 @@ func classify(err error) fault {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout),
 		errors.As(err, &netErr) && netErr.Timeout():
 		return fault{cause: "timeout", passing: true}
-	case errors.As(err, &opErr) && opErr.Op == "dial":
+	case errors.As(err, &opErr) && opErr.Op == "dial", redis.IsMaxClientsError(err):
 		return fault{cause: "connect", passing: true}
 	case errors.As(err, &reply):
 		word, _, _ := strings.Cut(reply.Error(), " ")

@@ -31,24 +31,24 @@ func TestRedisReturnsWhatIsNotTheEntry(t *testing.T) {
 		{"empty", func(*Entry) error { return client.Set(ctx, entryKey, "", 0).Err() }, 1, false},
 		{"noise", func(*Entry) error { return client.Set(ctx, entryKey, "noise", 0).Err() }, 1, false},
 		{"one byte changed", func(e *Entry) error {
-			return client.SetRange(ctx, entryKey, int64(len(e.block)-1), "X").Err()
+			return client.SetRange(ctx, entryKey, int64(len(e.block())-1), "X").Err()
 		}, 1, false},
-		{"cut short", func(e *Entry) error { return client.Set(ctx, entryKey, e.block[:len(e.block)-1], 0).Err() }, 1, false},
+		{"cut short", func(e *Entry) error { return client.Set(ctx, entryKey, e.block()[:len(e.block())-1], 0).Err() }, 1, false},
 		{"another key's entry", func(*Entry) error {
 			if err := client.HSet(ctx, keys.root, another.variant(), fillHex(another.Fill())+" 9 9 ").Err(); err != nil {
 				return err
 			}
-			return client.Set(ctx, entryKey, another.block, 0).Err()
+			return client.Set(ctx, entryKey, another.block(), 0).Err()
 		}, 1, false},
 		{"another fill", func(e *Entry) error {
 			d := e.Redraft()
 			d.Fill++
-			return client.Set(ctx, entryKey, mustEntry(t, d).block, 0).Err()
+			return client.Set(ctx, entryKey, mustEntry(t, d).block(), 0).Err()
 		}, 0, false},
 		{"past its time", func(e *Entry) error {
 			d := e.Redraft()
 			d.KeepUntil = time.Now().Add(-time.Second)
-			return client.Set(ctx, entryKey, mustEntry(t, d).block, 0).Err()
+			return client.Set(ctx, entryKey, mustEntry(t, d).block(), 0).Err()
 		}, 0, false},
 		{"newer version", func(*Entry) error { return client.SetRange(ctx, entryKey, atVersion, "\x02").Err() }, 0, false},
 		{"newer root", func(e *Entry) error { return client.HSet(ctx, keys.root, e.variant(), "v2:whatever").Err() }, 0, true},
@@ -97,8 +97,13 @@ func TestSaveScriptRefuses(t *testing.T) {
 		d.Epoch, d.BodyAsOf = epoch, bodyAsOf
 		return mustEntry(t, d)
 	}
-	newer := entry(1, 5).block
+	newer := entry(1, 5).block()
 	newer[atVersion] = version + 1
+	flagged := func(flags uint32) []byte {
+		block := entry(1, 5).block()
+		putU32(block, atFlags, flags)
+		return block
+	}
 	for _, c := range []struct {
 		name   string
 		there  []byte
@@ -106,17 +111,20 @@ func TestSaveScriptRefuses(t *testing.T) {
 		result string
 	}{
 		{"nothing there", nil, entry(1, 5), savedOK},
-		{"lower", entry(1, 4).block, entry(1, 5), savedOK},
-		{"equal", entry(1, 5).block, entry(1, 5), savedOK},
-		{"higher", entry(1, 6).block, entry(1, 5), savedRefused},
-		{"higher in the top bit", entry(1, 1<<63).block, entry(1, 1<<63-1), savedRefused},
-		{"lower in the top bit", entry(1, 1<<63-1).block, entry(1, 1<<63), savedOK},
-		{"differs beyond 53 bits", entry(1, 1<<60+1).block, entry(1, 1<<60), savedRefused},
-		{"higher, of another epoch", entry(2, 6).block, entry(1, 5), savedOK},
+		{"lower", entry(1, 4).block(), entry(1, 5), savedOK},
+		{"equal", entry(1, 5).block(), entry(1, 5), savedOK},
+		{"higher", entry(1, 6).block(), entry(1, 5), savedRefused},
+		{"higher in the top bit", entry(1, 1<<63).block(), entry(1, 1<<63-1), savedRefused},
+		{"lower in the top bit", entry(1, 1<<63-1).block(), entry(1, 1<<63), savedOK},
+		{"differs beyond 53 bits", entry(1, 1<<60+1).block(), entry(1, 1<<60), savedRefused},
+		{"higher, of another epoch", entry(2, 6).block(), entry(1, 5), savedOK},
 		{"newer version", newer, entry(1, 5), savedRefused},
 		{"newer version, of which only this is there", newer[:4], entry(1, 5), savedRefused},
+		{"all flags there are", flagged(flagsKnown &^ flagChunked), entry(1, 5), savedOK},
+		{"a flag of a newer version", flagged(flagsKnown + 1), entry(1, 5), savedRefused},
+		{"its last flag", flagged(1 << 31), entry(1, 5), savedRefused},
 		{"noise", []byte("noise, longer than the part of the preamble that the script reads"), entry(1, 5), savedOK},
-		{"cut short", entry(1, 6).block[:31], entry(1, 5), savedOK},
+		{"cut short", entry(1, 6).block()[:31], entry(1, 5), savedOK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := metrics.New()
@@ -134,7 +142,7 @@ func TestSaveScriptRefuses(t *testing.T) {
 			if got := count(t, m, "saves_total", "result", c.result); got != 1 {
 				t.Errorf("%s counted %v times", c.result, got)
 			}
-			want := c.save.block
+			want := c.save.block()
 			if c.result != savedOK {
 				want = c.there
 			}

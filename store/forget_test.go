@@ -69,10 +69,10 @@ func TestForgetsThatWaitHoldNoEntries(t *testing.T) {
 	server := redistest.Start(t)
 	s, _ := troubled(t, server.URL(), func(o *Options) { o.SaveWorkers = 1 })
 	server.Stop()
-	var entries []weak.Pointer[byte]
+	var entries []weak.Pointer[Entry]
 	for i := range 10 {
 		e := mustEntry(t, draft(fmt.Sprintf("http://a.example/%d", i)))
-		entries = append(entries, weak.Make(&e.block[0]))
+		entries = append(entries, weak.Make(e))
 		s.ForgetEntry(e)
 		s.Forget(e.URL())
 	}

@@ -19,9 +19,9 @@ import (
 // memory; a save checks the slot while it holds near memory's lock on the URL. Either the save sees the number, or its
 // entry is there when Forget deletes.
 
-// A Stamp is a moment in the order of forgets. The zero Stamp is the beginning: a save since then is refused if the URL was
+// A moment is one in the order of forgets. The zero moment is the beginning: a save since then is refused if the URL was
 // ever forgotten.
-type Stamp uint64
+type moment uint64
 
 const forgetSlots = 1 << 14 // 128 KiB
 
@@ -38,7 +38,7 @@ func (f *forgets) hash(url string) uint64 { return maphash.String(f.seed, url) }
 func (f *forgets) slot(url string) *atomic.Uint64 { return &f.slots[f.hash(url)%forgetSlots] }
 
 // mark is the present moment.
-func (f *forgets) mark() Stamp { return Stamp(f.last.Load()) }
+func (f *forgets) mark() moment { return moment(f.last.Load()) }
 
 // forget notes that url is forgotten now.
 func (f *forgets) forget(url string) {
@@ -51,7 +51,7 @@ func (f *forgets) forget(url string) {
 	}
 }
 
-// since reports whether url was, or may have been, forgotten after the stamp.
-func (f *forgets) since(url string, stamp Stamp) bool {
-	return f.slot(url).Load() > uint64(stamp)
+// since reports whether url was, or may have been, forgotten after that moment.
+func (f *forgets) since(url string, m moment) bool {
+	return f.slot(url).Load() > uint64(m)
 }

@@ -14,6 +14,7 @@ import (
 //
 //	P:v:{URL}            the root of a URL, a hash: variant -> FILL, expiry, response time, nomination (see root.go)
 //	P:e:{URL}:VARIANT    an entry, a string (see encoding.go)
+//	P:b:{URL}:VARIANT:FILL:N   a chunk of a large body, a string (see chunks.go)
 //
 // P is the prefix. URL is the cache URL, readable, with `{`, `}` and control bytes percent-encoded, so that the braces
 // around it make it the Cluster hash tag: all keys of one resource lie in one slot. An escape that the URL already has and
@@ -80,10 +81,10 @@ func isOurEscape(rest string) bool {
 }
 
 // keyspace makes the keys of one prefix.
-type keyspace struct{ root, entry string } // "P:v:{" and "P:e:{"
+type keyspace struct{ root, entry, chunk string } // "P:v:{", "P:e:{" and "P:b:{"
 
 func newKeyspace(prefix string) keyspace {
-	return keyspace{root: prefix + ":v:{", entry: prefix + ":e:{"}
+	return keyspace{root: prefix + ":v:{", entry: prefix + ":e:{", chunk: prefix + ":b:{"}
 }
 
 // resourceKeys are the keys of one URL.

@@ -18,8 +18,8 @@ type lane struct {
 	changed sync.Cond
 	tasks   []task
 	pending map[string]*pendingForgets
-	saves   map[string]*resource // entries whose saves wait or are under way, but for those forgotten or replaced since
-	forgets int                  // tasks that are forgets, the one under way included
+	saves   map[string]resource // entries whose saves wait or are under way, but for those forgotten or replaced since
+	forgets int                 // tasks that are forgets, the one under way included
 	closed  bool
 }
 
@@ -30,7 +30,7 @@ type pendingForgets struct {
 }
 
 func newLane(n *near) *lane {
-	l := &lane{near: n, pending: make(map[string]*pendingForgets), saves: make(map[string]*resource)}
+	l := &lane{near: n, pending: make(map[string]*pendingForgets), saves: make(map[string]resource)}
 	l.changed.L = &l.mu
 	return l
 }
@@ -42,25 +42,30 @@ func (l *lane) push(t task) bool {
 	if l.closed {
 		return false
 	}
-	if t.kind == taskSave {
+	if t.kind == taskSave || t.kind == taskChunk {
 		if p := l.pending[t.url]; p != nil {
 			p.last = false
 		}
+	}
+	if t.kind == taskSave && !t.entry.Chunked() {
 		l.show(&t)
 	}
 	l.append(t)
 	return true
 }
 
-// show lets find return the task's entry, unless its URL was forgotten since the stamp. A forget takes its number before it
+// show lets find return the task's entry, unless its URL was forgotten since the stamp or a later response waits. A forget takes its number before it
 // comes to the lane (forgets.go), so either it is seen here, or it finds the entry and hides it.
 func (l *lane) show(t *task) {
-	if l.near.forgets.since(t.url, t.stamp) {
+	if l.near.forgets.since(t.url, t.stamp.moment) || !l.near.permits(t.entry, t.stamp) {
 		return
 	}
 	var before []*Entry
-	if r := l.saves[t.url]; r != nil {
-		before = r.variants
+	if r, ok := l.saves[t.url]; ok {
+		before = r.variants()
+	}
+	if l.near.outdated(t.entry, before) {
+		return
 	}
 	// A copy of the URL, since the key may outlive the entry.
 	l.saves[strings.Clone(t.url)] = l.near.with(before, t.entry, math.MaxInt64)
@@ -68,26 +73,29 @@ func (l *lane) show(t *task) {
 
 // hide undoes show for the entries that which names.
 func (l *lane) hide(url string, which func(*Entry) bool) {
-	r := l.saves[url]
-	if r == nil {
+	r, ok := l.saves[url]
+	if !ok {
 		return
 	}
-	if r = r.without(which); r == nil {
+	if left, dropped := r.without(which); len(left) == 0 {
 		delete(l.saves, url)
-	} else {
-		l.saves[url] = r
+	} else if dropped {
+		l.saves[url] = newResource(left)
 	}
 }
 
 // find is near.get among the entries whose saves are in the lane.
 func (l *lane) find(key policy.Key, h http.Header) (e *Entry, known bool) {
 	l.mu.Lock()
-	r := l.saves[key.URL]
+	r, ok := l.saves[key.URL]
 	l.mu.Unlock()
-	if r == nil {
+	if !ok {
 		return nil, false
 	}
-	return l.near.choose(r, key.Extras, h), true
+	if e = l.near.choose(r, key.Extras, h); e != nil && !judge(l.near.table, e) {
+		return nil, true
+	}
+	return e, true
 }
 
 // pushForget queues a forget, and hides at once what it forgets. It does not queue where that would do nothing, where the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,8 +225,8 @@ func TestSizeCountsWhatIsHeld(t *testing.T) {
 	d := draft("http://a.example/" + strings.Repeat("x", 100))
 	d.Body = make([]byte, 1000)
 	e := mustEntry(t, d)
-	if got := e.Size(); got < int64(len(e.block))+72 || got > int64(len(e.block))+300 {
-		t.Errorf("%d bytes for a block of %d", got, len(e.block))
+	if got := e.Size(); got < int64(len(e.block())) || got > int64(len(e.block()))+300 {
+		t.Errorf("%d bytes for a block of %d", got, len(e.block()))
 	}
 }
 
@@ -239,7 +240,7 @@ func TestForgetIsOrderedWithSaves(t *testing.T) {
 	if s.near.put(e, stamp) {
 		t.Error("stored what was forgotten")
 	}
-	if r := s.SaveSince(e, 0); r != policy.Stale {
+	if r := s.SaveSince(e, Stamp{}); r != policy.Stale {
 		t.Errorf("zero stamp: %v", r)
 	}
 	other := mustEntry(t, draft("http://b.example/other"))
@@ -260,5 +261,41 @@ func TestNearKeepsWhatFitsOfManyLargeVariants(t *testing.T) {
 		if _, ok := s.LookupNear(d.Key, header("Color", fmt.Sprint(i))); !ok {
 			t.Errorf("variant %d was not kept", i)
 		}
+	}
+}
+
+// Of two fetches, the one that was answered first may end last.
+func TestEarlierResponseDoesNotReplaceALaterOne(t *testing.T) {
+	var back atomic.Int64 // how far the clock was set back
+	now := func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	s := newStore(t, Options{Now: now})
+	at := func(age time.Duration) *Entry {
+		d := draft("http://a.example/x")
+		d.ResponseTime, d.KeepUntil = now().Add(-age), now().Add(24*time.Hour)
+		return mustEntry(t, d)
+	}
+	key := policy.Key{URL: "http://a.example/x"}
+	later, earlier := at(time.Second), at(2*time.Second)
+	d := later.Redraft()
+	d.Fill = 0
+	same := mustEntry(t, d)
+	for _, e := range []*Entry{later, earlier} {
+		want := policy.None
+		if e == earlier {
+			want = policy.Stale
+		}
+		if why := s.Save(e); why != want {
+			t.Errorf("%v, want %v", why, want)
+		}
+	}
+	if got := s.Lookup(t.Context(), key, nil).Entry; got == nil || got.Fill() != later.Fill() {
+		t.Error("the earlier response is there")
+	}
+	if why := s.Save(same); why != policy.None {
+		t.Errorf("of the same moment: %v", why)
+	}
+	back.Store(int64(time.Hour))
+	if why := s.Save(at(0)); why != policy.None {
+		t.Errorf("after the clock was set back: %v", why)
 	}
 }

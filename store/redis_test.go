@@ -93,7 +93,7 @@ func TestRedisAnswersAfterRestartOfTheProxy(t *testing.T) {
 		e := saved(t, newStore(t, o), d)
 		second := newStore(t, o)
 		r := second.Lookup(t.Context(), e.Key(), nil)
-		if r.Entry == nil || r.Tier != TierRedis || !bytes.Equal(r.Entry.block, e.block) {
+		if r.Entry == nil || r.Tier != TierRedis || !bytes.Equal(r.Entry.block(), e.block()) {
 			t.Fatalf("%.40s: %+v", d.Key.URL, r)
 		}
 		if r := second.Lookup(t.Context(), e.Key(), nil); r.Tier != TierNear {
@@ -253,30 +253,5 @@ func TestRedisForget(t *testing.T) {
 	saved(t, here, varied(url, "Color", red))
 	if r := there.Lookup(t.Context(), key, blue); r.Entry != nil || !r.VaryMiss {
 		t.Errorf("a new root names the old entry: %+v", r)
-	}
-}
-
-func TestRedisLargeBodies(t *testing.T) {
-	server := redistest.Start(t)
-	client := dial(t, server.URL(), DialOptions{Timeout: patience})
-	m := metrics.New()
-	o := farOptions(client)
-	o.Metrics = m
-	d := draft("http://a.example/large")
-	d.Body = make([]byte, maxRedisBody+1)
-	if r := newStore(t, o).Save(mustEntry(t, d)); r != policy.TooLarge {
-		t.Errorf("neither tier takes it, and Save says %q", r)
-	}
-	o.NearMaxObject = 0
-	s := newStore(t, o)
-	saved(t, s, d)
-	if r := s.Lookup(t.Context(), d.Key, nil); r.Tier != TierNear {
-		t.Errorf("%+v", r)
-	}
-	if n := client.DBSize(t.Context()).Val(); n != 0 {
-		t.Errorf("%d keys", n)
-	}
-	if got := count(t, m, "saves_total", "result", savedNearOnly); got != 2 {
-		t.Errorf("near-only counted %v times", got)
 	}
 }

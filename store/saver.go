@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 )
 
@@ -29,6 +30,7 @@ const (
 	savedOK          = "ok"
 	savedNearOnly    = "near-only"    // no Redis, or too large for it
 	savedDroppedFull = "dropped-full" // too much was waiting
+	savedUnchecked   = "unchecked"    // written, and left to expire soon: whether a purge forbids it could not be found out
 	savedDroppedSlow = "dropped-slow" // waited longer than Options.SaveWait
 	savedRefused     = "refused"      // Redis holds something newer, or the URL was forgotten since the fetch
 	savedError       = "error"        // Redis failed, or is not being asked because it does
@@ -44,6 +46,7 @@ type taskKind uint8
 
 const (
 	taskSave taskKind = iota
+	taskChunk
 	taskForget
 	taskForgetEntry
 	taskFlush
@@ -53,8 +56,12 @@ const (
 type task struct {
 	kind    taskKind
 	url     string
-	entry   *Entry // save; a forget may wait for too long to keep its entry in memory
-	stamp   Stamp  // save
+	entry   *Entry       // save; a forget may wait for too long to keep its entry in memory
+	stamp   Stamp        // save
+	upload  *Upload      // chunk, and save of an entry whose body was uploaded
+	buffer  *chunkBuffer // chunk: holds it
+	chunk   []byte       // chunk
+	number  int          // chunk
 	queued  time.Time
 	variant string        // forgetEntry
 	fill    uint64        // forgetEntry
@@ -63,25 +70,33 @@ type task struct {
 
 // size is what a task weighs against Options.SaveBytes.
 func (t *task) size() int64 {
-	if t.kind != taskSave {
+	switch t.kind {
+	case taskSave:
+		return t.entry.Size() + taskOverhead
+	case taskChunk:
+		return chunkLen + taskOverhead
+	default:
 		return 0
 	}
-	return t.entry.Size() + taskOverhead
 }
 
 // saver owns the lanes and their workers.
 type saver struct {
 	far        *far
 	forgets    *forgets
+	follower   *invalidation.Follower // nil = nothing is ever purged
 	lanes      []*lane
 	variantCap int
 	maxBytes   int64
 	maxWait    time.Duration
 	timeout    time.Duration
 
-	bytes      atomic.Int64 // waiting or under way
-	forgetsNow atomic.Int64 // forgets waiting or under way, in all lanes
-	fullUntil  atomic.Int64 // Redis was out of memory: nothing is saved until this instant, nanoseconds since 1970
+	bytes      atomic.Int64              // waiting or under way
+	waiting    atomic.Int64              // uploads that wait for some of them to be free
+	freed      chan struct{}             // holds something when some may be
+	forgetsNow atomic.Int64              // forgets waiting or under way, in all lanes
+	pause      atomic.Pointer[savePause] // nil until Redis has refused to write
+	pauseTime  time.Duration
 
 	kill    context.Context // ends what is under way
 	killAll context.CancelFunc
@@ -90,10 +105,11 @@ type saver struct {
 
 func newSaver(r *far, o *Options, n *near) *saver {
 	s := &saver{
-		far: r, forgets: n.forgets, variantCap: o.VariantCap, maxBytes: o.SaveBytes, maxWait: o.SaveWait,
+		far: r, forgets: n.forgets, follower: o.Follower, variantCap: o.VariantCap, maxBytes: o.SaveBytes, maxWait: o.SaveWait, pauseTime: savePauseTime,
 		// Nobody waits for a save, so it may take longer than a lookup; but not so long that slowness goes unnoticed.
 		timeout: max(4*o.Timeout, 200*time.Millisecond),
 	}
+	s.freed = make(chan struct{}, 1)
 	s.kill, s.killAll = context.WithCancel(context.Background())
 	for range o.SaveWorkers {
 		l := newLane(n)
@@ -120,26 +136,53 @@ func (s *saver) forgetting(url string) bool {
 	return s.forgetsNow.Load() > 0 && s.lane(url).forgetting(url)
 }
 
-// oomPause is how long nothing is saved after Redis said that it is out of memory.
-const oomPause = time.Second
+// A savePause is a time in which nothing is saved, since Redis takes no writes: it is out of memory, say, or has become a replica.
+type savePause struct {
+	until time.Time
+	why   policy.Reason // what SaveSince says meanwhile
+}
 
-func (r *far) save(e *Entry, stamp Stamp) policy.Reason {
+// savePauseTime is how long one lasts, so how often Redis is asked whether it takes writes again.
+const savePauseTime = time.Second
+
+// paused returns why nothing is saved now; None = it is.
+func (s *saver) paused(now time.Time) policy.Reason {
+	if p := s.pause.Load(); p != nil && now.Before(p.until) {
+		return p.why
+	}
+	return policy.None
+}
+
+// pauseFor begins a pause where the error says that any write would be refused now.
+func (s *saver) pauseFor(err error) {
+	f := classify(err)
+	if !f.writes {
+		return
+	}
+	why := policy.StoreUnavailable
+	if f.cause == "oom" {
+		why = policy.StoreFull
+	}
+	s.pause.Store(&savePause{time.Now().Add(s.pauseTime), why})
+}
+
+// save queues e; u is the upload of its body, nil where e holds it or where it is in Redis already.
+func (r *far) save(e *Entry, stamp Stamp, u *Upload) policy.Reason {
 	s := r.saver
-	t := task{kind: taskSave, url: e.URL(), entry: e, stamp: stamp, queued: time.Now()}
+	t := task{kind: taskSave, url: e.URL(), entry: e, stamp: stamp, upload: u, queued: time.Now()}
 	switch {
 	case r.closed.Load(), !r.breaker.allow():
 		r.metrics.Save(savedError)
 		return policy.StoreUnavailable
-	case t.queued.UnixNano() < s.fullUntil.Load():
+	case s.paused(t.queued) != policy.None:
 		r.metrics.Save(savedError)
-		return policy.StoreFull
-	case s.bytes.Add(t.size()) > s.maxBytes:
-		s.bytes.Add(-t.size())
+		return s.paused(t.queued)
+	case !s.admit(&t):
 		r.metrics.Save(savedDroppedFull)
 		return policy.StoreFull
 	}
 	if !s.lane(t.url).push(t) {
-		s.bytes.Add(-t.size())
+		s.release(t.size())
 		r.metrics.Save(savedError)
 		return policy.StoreUnavailable
 	}
@@ -217,9 +260,16 @@ func (s *saver) work(l *lane) {
 		}
 		switch t.kind {
 		case taskSave:
-			s.far.metrics.Save(s.runSave(&t))
+			result := s.runSave(l, &t)
+			s.far.metrics.Save(result)
+			if result == savedOK && t.entry.Chunked() {
+				l.near.putIfAbsent(t.entry, t.stamp)
+			}
 			l.saved(t.entry)
-			s.bytes.Add(-t.size())
+			s.release(t.size())
+		case taskChunk:
+			s.runChunk(&t)
+			s.release(t.size())
 		case taskForget, taskForgetEntry:
 			s.runForget(&t)
 			l.forgot(t.url)
@@ -230,37 +280,47 @@ func (s *saver) work(l *lane) {
 	}
 }
 
-// runSave makes one save and says how it ended.
-func (s *saver) runSave(t *task) (result string) {
+// runSave makes one save and says how it ended. What near memory would not take, since a later response is there, Redis does not get
+// either: of two large bodies the one that was answered first may be uploaded last.
+func (s *saver) runSave(l *lane, t *task) (result string) {
 	ttl := t.entry.KeepUntil().Sub(s.far.now())
 	switch {
-	case s.forgets.since(t.url, t.stamp), ttl < time.Millisecond:
+	case s.forgets.since(t.url, t.stamp.moment), !l.near.permits(t.entry, t.stamp), ttl < time.Millisecond, l.near.overtaken(t.entry):
 		return savedRefused
 	case time.Since(t.queued) > s.maxWait:
 		return savedDroppedSlow
-	case !s.far.breaker.allow(), s.kill.Err() != nil, time.Now().UnixNano() < s.fullUntil.Load():
+	case !s.far.breaker.allow(), s.kill.Err() != nil, s.paused(time.Now()) != policy.None:
 		return savedError
+	case t.upload != nil && t.upload.failed.Load() != nil:
+		return *t.upload.failed.Load()
+	}
+	if t.entry.Chunked() {
+		if all, err := s.keepChunks(t.entry, ttl); err != nil || !all {
+			return savedError
+		}
 	}
 	keys, variant := s.far.keys.of(t.url), t.entry.variant()
+	value := packed(t.entry)
 	var reply []string
 	err := s.tell("save", func(ctx context.Context) (err error) {
 		reply, err = saveScript.Run(ctx, s.far.client, []string{keys.entryKey(variant), keys.root},
-			t.entry.block, variant, fillHex(t.entry.Fill()), strconv.FormatInt(ttl.Milliseconds(), 10),
-			strconv.FormatInt(t.entry.ResponseTime().UnixMicro(), 10), string(t.entry.Nomination()), s.variantCap,
+			mutableHead(value), variant, fillHex(t.entry.Fill()), strconv.FormatInt(max(1, s.provisional(ttl).Milliseconds()), 10),
+			strconv.FormatInt(t.entry.ResponseTime().UnixMicro(), 10), string(t.entry.Nomination()), s.variantCap, value[mutableEnd:], t.stamp.notAfter,
 		).StringSlice()
 		return err
 	})
 	switch {
-	case err != nil && classify(err).cause == "oom":
-		s.fullUntil.Store(time.Now().Add(oomPause).UnixNano())
+	case err != nil:
+		s.pauseFor(err)
 		return savedError
-	case err != nil, len(reply) == 0:
+	case len(reply) == 0:
 		return savedError
-	case reply[0] != "ok":
+	case reply[0] != "ok" || len(reply) == 1:
 		return savedRefused
 	}
-	s.unlinkDropped(keys, reply[1:])
-	return savedOK
+	s.endReplaced(t.url, variant, reply[1])
+	s.unlinkDropped(keys, reply[2:])
+	return s.check(t, keys, variant, ttl)
 }
 
 // unlinkDropped removes the entries of variants that had to make room. Their root does not name them any more, so this only

@@ -21,12 +21,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 )
@@ -82,6 +84,11 @@ type Options struct {
 	// what is stored. Default 5 s.
 	SaveWait time.Duration
 
+	// Follower says what was purged, here and by other replicas; nil = nothing ever is. With Redis it must follow the log there.
+	Follower *invalidation.Follower
+	// Strict serves nothing, from either tier, while the follower is fenced.
+	Strict bool
+
 	Metrics *metrics.Metrics // nil counts nothing
 	Log     *slog.Logger     // nil logs nothing
 	Now     func() time.Time // nil means time.Now
@@ -118,6 +125,8 @@ type Store struct {
 	forgets *forgets
 	metrics *metrics.Metrics
 	now     func() time.Time
+
+	follower *invalidation.Follower // nil = nothing is ever purged
 }
 
 // New makes a store. With Redis it starts goroutines that Close ends; it does not wait for Redis to answer.
@@ -128,7 +137,7 @@ func New(o Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	s := &Store{forgets: newForgets(), metrics: o.Metrics, now: o.Now}
+	s := &Store{forgets: newForgets(), metrics: o.Metrics, now: o.Now, follower: o.Follower}
 	var err error
 	if s.near, err = newNear(&o, s.forgets); err != nil {
 		return nil, fmt.Errorf("store: near memory: %w", err)
@@ -155,6 +164,8 @@ type Result struct {
 func (s *Store) Lookup(ctx context.Context, key policy.Key, h http.Header) Result {
 	entry, known := s.near.get(key, h)
 	switch {
+	case entry != nil && entry.Chunked():
+		return s.lookupChunked(ctx, entry)
 	case entry != nil:
 		return Result{Entry: entry, Tier: TierNear}
 	case s.far == nil:
@@ -176,6 +187,18 @@ func (s *Store) Lookup(ctx context.Context, key policy.Key, h http.Header) Resul
 	return found
 }
 
+// lookupChunked returns an entry that near memory has without its body, if the body is still in Redis.
+func (s *Store) lookupChunked(ctx context.Context, e *Entry) Result {
+	switch there, err := s.far.checkChunks(ctx, e); {
+	case err != nil:
+		return Result{Reason: policy.StoreUnavailable}
+	case !there:
+		s.ForgetEntry(e)
+		return Result{}
+	}
+	return Result{Entry: e, Tier: TierRedis}
+}
+
 // LookupNear is Lookup in this process's memory alone: near memory, and what waits to be saved in Redis. It is the hit path,
 // and does not allocate when the URL's responses have no Vary.
 func (s *Store) LookupNear(key policy.Key, h http.Header) (*Entry, bool) {
@@ -183,12 +206,11 @@ func (s *Store) LookupNear(key policy.Key, h http.Header) (*Entry, bool) {
 	if e == nil && s.far != nil {
 		e, _ = s.far.saver.find(key, h)
 	}
+	if e != nil && e.Chunked() {
+		return nil, false // Redis has to be asked
+	}
 	return e, e != nil
 }
-
-// Mark returns the present moment in the order of forgets: take it before the lookup that leads to a fetch, and hand it to
-// SaveSince with what was fetched.
-func (s *Store) Mark() Stamp { return s.forgets.mark() }
 
 // Save stores e, unless its URL is being forgotten this moment: see SaveSince.
 func (s *Store) Save(e *Entry) policy.Reason { return s.SaveSince(e, s.Mark()) }
@@ -197,14 +219,14 @@ func (s *Store) Save(e *Entry) policy.Reason { return s.SaveSince(e, s.Mark()) }
 // worker, in order with other saves and forgets of its URL; until then lookups of this process find it where it waits. It
 // never waits. The reason is None when at least one tier has taken it, and otherwise
 //
-//	Stale             its KeepUntil has passed, or its URL was forgotten since the stamp
+//	Stale             its KeepUntil has passed, its URL was forgotten since the stamp, or a later response is stored in its place
 //	TooLarge          neither tier takes entries of this size
 //	StoreFull         too large for near memory, and too much waits to be saved in Redis, or Redis is full
-//	StoreUnavailable  too large for near memory, and Redis does not answer, or the store is closed
+//	StoreUnavailable  too large for near memory, and Redis does not answer or takes no writes, or the store is closed
 //
 // How the Redis half ended is counted in cacheproxy_saves_total.
 func (s *Store) SaveSince(e *Entry, stamp Stamp) policy.Reason {
-	if !e.KeepUntil().After(s.now()) || s.forgets.since(e.URL(), stamp) {
+	if !e.KeepUntil().After(s.now()) || s.forgets.since(e.URL(), stamp.moment) || !s.near.permits(e, stamp) {
 		s.metrics.Save(savedRefused)
 		return policy.Stale
 	}
@@ -214,10 +236,15 @@ func (s *Store) SaveSince(e *Entry, stamp Stamp) policy.Reason {
 		return policy.Stale
 	}
 	reason := policy.TooLarge
-	if s.far != nil && len(e.Body()) <= maxRedisBody {
-		reason = s.far.save(e, stamp)
-	} else {
+	switch {
+	case s.far == nil, stamp.notAfter < 0 && near:
 		s.metrics.Save(savedNearOnly)
+	case stamp.notAfter < 0:
+		reason = policy.StoreUnavailable
+	case len(e.Body()) <= maxRedisBody:
+		reason = s.far.save(e, stamp, nil)
+	default:
+		reason = s.saveInChunks(e, stamp)
 	}
 	switch {
 	case near:
@@ -246,6 +273,19 @@ func (s *Store) ForgetEntry(e *Entry) {
 		s.far.forgetEntry(e)
 	}
 	s.near.forgetEntry(e)
+}
+
+// Near returns what near memory holds at about this moment, in no order: for operators and for tests of what is stored under which key.
+func (s *Store) Near() iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for r := range s.near.cache.Values() {
+			for i := range r.len() {
+				if !yield(r.at(i)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Flush waits until what was saved and forgotten before it has reached Redis, or until ctx ends, whose error it then returns.

@@ -13,10 +13,10 @@ func draft(url string) Draft {
 	now := time.Now()
 	return Draft{
 		Key: policy.Key{URL: url}, Status: 200,
-		Header:      http.Header{"Content-Type": {"text/plain"}, "Etag": {`"v1"`}, "Link": {"</a>", "</b>"}, "Date": {"Sun, 06 Nov 1994 08:49:37 GMT"}},
-		Body:        []byte("hello"),
-		Freshness:   policy.Freshness{Born: now, Lifetime: time.Minute, Validator: true},
-		RequestTime: now.Add(-time.Millisecond), ResponseTime: now, KeepUntil: now.Add(time.Hour),
+		Header:       http.Header{"Content-Type": {"text/plain"}, "Etag": {`"v1"`}, "Link": {"</a>", "</b>"}, "Date": {"Sun, 06 Nov 1994 08:49:37 GMT"}},
+		Body:         []byte("hello"),
+		Freshness:    policy.Freshness{Born: now, Lifetime: time.Minute, Validator: true},
+		ResponseTime: now, KeepUntil: now.Add(time.Hour),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -137,17 +138,30 @@ func (t *Target) parsePlace(place string) error {
 // withPort splits host[:port], and puts it together again with the default port where it has none. IPv6 addresses stand in
 // brackets.
 func withPort(host, port string) (string, error) {
-	name := host
-	if h, p, err := net.SplitHostPort(host); err == nil {
-		name, port = h, p
-	} else {
-		name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
-		if strings.Contains(name, ":") && !strings.HasPrefix(host, "[") {
+	name, rest := host, ""
+	if bracketed, isIPv6 := strings.CutPrefix(host, "["); isIPv6 {
+		var closed bool
+		name, rest, closed = strings.Cut(bracketed, "]")
+		if addr, err := netip.ParseAddr(name); !closed || err != nil || !addr.Is6() {
+			return "", errors.New("what stands in brackets is no IPv6 address")
+		}
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
+		name, rest = host[:colon], host[colon:]
+		if strings.LastIndexByte(host, ':') != colon {
 			return "", errors.New("an IPv6 address needs brackets")
+		}
+	}
+	if rest != "" {
+		var found bool
+		if port, found = strings.CutPrefix(rest, ":"); !found {
+			return "", errors.New("after an IPv6 address only a port may follow")
 		}
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); name == "" || err != nil || n == 0 {
 		return "", errors.New("a host is empty, or a port is no number")
+	}
+	if strings.ContainsAny(name, " []\\\t\r\n") {
+		return "", errors.New("a host has characters that no name has")
 	}
 	return net.JoinHostPort(name, port), nil
 }

@@ -201,6 +201,7 @@ func TestRedisFull(t *testing.T) {
 		o.Timeout = patience
 		o.SaveBytes = 1 << 30
 	})
+	s.far.saver.pauseTime = time.Hour
 	kept := saved(t, s, draft("http://a.example/kept"))
 	d := draft("")
 	d.Body = make([]byte, 512<<10)
@@ -369,5 +370,43 @@ func TestComplaintsAreRare(t *testing.T) {
 	}
 	if got := strings.Count(out.String(), "again"); got != 1 {
 		t.Errorf("logged %d times", got)
+	}
+}
+
+// A Redis that takes no writes is not asked to write with every response, and reads go on.
+func TestRedisTakesNoWrites(t *testing.T) {
+	for _, c := range []struct {
+		name, cause string
+		order       []any
+	}{
+		{"too few replicas", "reply", []any{"CONFIG", "SET", "min-replicas-to-write", "1"}},
+		{"became a replica", "readonly", []any{"REPLICAOF", "127.0.0.1", "1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := redistest.Start(t)
+			s, m := troubled(t, server.URL(), patiently)
+			s.far.saver.pauseTime = time.Hour
+			kept := saved(t, s, draft("http://a.example/kept"))
+			if err := server.Admin().Do(t.Context(), c.order...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 5 {
+				d := draft(fmt.Sprintf("http://a.example/%d", i))
+				want := policy.StoreUnavailable
+				if i == 0 {
+					want = policy.None // is queued, and refused
+				}
+				if why := s.Save(mustEntry(t, d)); why != want {
+					t.Errorf("save %d: %v", i, why)
+				}
+				flush(t, s)
+			}
+			if n := count(t, m, "redis_errors_total", "cause", c.cause); n != 1 {
+				t.Errorf("asked to write %v times", n)
+			}
+			if r := s.Lookup(t.Context(), kept.Key(), nil); r.Entry == nil {
+				t.Errorf("reads: %+v", r)
+			}
+		})
 	}
 }

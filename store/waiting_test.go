@@ -213,7 +213,7 @@ func TestSaveThatForgetHasOvertakenIsNotShown(t *testing.T) {
 	e := mustEntry(t, draft("http://a.example/x"))
 	stamp := s.Mark()
 	s.Forget(e.URL())
-	s.far.save(e, stamp)
+	s.far.save(e, stamp, nil)
 	if look(t, s, e.Key(), nil) != nil {
 		t.Error("found")
 	}
@@ -306,8 +306,8 @@ func TestResponseThatOutgrowsNearMemory(t *testing.T) {
 
 // holds reports whether near memory has this very entry.
 func (n *near) holds(e *Entry) bool {
-	r, ok := n.cache.GetIfPresent(e.URL())
-	return ok && slices.Contains(r.variants, e)
+	r, ok := n.resource(e.URL())
+	return ok && slices.Contains(r.variants(), e)
 }
 
 // The schedule: a lookup reads the old response in Redis, a larger one is saved and written, the lookup promotes.

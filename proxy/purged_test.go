@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"cacheproxy/invalidation"
+	"cacheproxy/store"
+)
+
+// purgeRig is a rig whose store obeys a log of purges in the process.
+func purgeRig(t *testing.T, origin http.HandlerFunc) (*rig, func(invalidation.Purge)) {
+	t.Helper()
+	clock := newClock()
+	follower, err := invalidation.Start(invalidation.Options{Instance: "a", Log: slog.New(slog.DiscardHandler), Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = follower.Close(context.Background()) })
+	r := newRig(t, origin, func(o *Options) {
+		_ = o.Store.Close(t.Context())
+		o.Now = clock.now
+		if o.Store, err = store.New(store.Options{NearSize: 32 << 20, Now: o.Now, Follower: follower}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = o.Store.Close(context.Background()) })
+	})
+	return r, func(p invalidation.Purge) {
+		t.Helper()
+		if receipt, err := follower.Purge(t.Context(), p, time.Second); err != nil || !receipt.Complete() {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+	}
+}
+
+func TestPurgedResponsesAreFetchedAgain(t *testing.T) {
+	r, purge := purgeRig(t, cacheable)
+	r.get("/a")
+	r.get("/b")
+	purge(invalidation.Purge{Kind: invalidation.KindURL, Selector: r.proxy.URL + "/a"})
+	if got := r.get("/a").Header.Get("Cache-Status"); got != "cacheproxy; fwd=uri-miss; ttl=60; stored" {
+		t.Errorf("%s", got)
+	}
+	if got := r.get("/b").Header.Get("Cache-Status"); got != "cacheproxy; hit; ttl=60" {
+		t.Errorf("%s", got)
+	}
+	purge(invalidation.Purge{Kind: invalidation.KindPattern, Selector: "*/a", Soft: true})
+	if got := r.get("/a").Header.Get("Cache-Status"); got == "cacheproxy; hit; ttl=60" {
+		t.Errorf("after a soft purge: %s", got)
+	}
+}
+
+// Who comes after a purge is not answered by a fetch that began before it, though the purge's tag is known only from the response.
+func TestJoiningAFetchOfBeforeAPurge(t *testing.T) {
+	arrived, answer := make(chan struct{}, 10), make(chan struct{})
+	r, purge := purgeRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Surrogate-Key", "x")
+	})
+	ended := make(chan struct{}, 2)
+	ask := func() { r.get("/a"); ended <- struct{}{} }
+	go ask()
+	<-arrived
+	purge(invalidation.Purge{Kind: invalidation.KindTag, Tags: []string{"x"}})
+	go ask()
+	r.awaitWaiters(2)
+	close(answer)
+	<-ended
+	<-ended
+	r.wantHits(2)
+}
+
+// awaitWaiters waits until so many requests wait for one fetch.
+func (r *rig) awaitWaiters(n int) {
+	r.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		waiting := 0
+		r.h.fills.mu.Lock()
+		for _, f := range r.h.fills.byKey {
+			f.mu.Lock()
+			waiting = max(waiting, f.waiters)
+			f.mu.Unlock()
+		}
+		r.h.fills.mu.Unlock()
+		if waiting >= n {
+			return
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("%d requests wait", waiting)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// gatherer sends the lookups of a moment to Redis. As long as few are under way each has a pipeline of its own, which is the soonest
+// answer. From gatherFrom pipelines on, further lookups wait for one of them to end and then go together: a pipeline costs mostly what
+// writing and reading on a connection cost, however many commands are in it (BenchmarkPipelining).
+//
+// In a cluster nothing is gathered, since a node that does not answer would hold up lookups on all others.
+type gatherer struct {
+	client redis.UniversalClient
+	alone  bool // gather nothing
+
+	mu      sync.Mutex
+	flights int       // pipelines under way
+	waiting []*lookup // to go together, the first asked first
+}
+
+const (
+	gatherFrom = 4  // pipelines at once; below it gathering would make lookups wait without saving anything
+	gatherMost = 16 // lookups in a pipeline: large bodies must not hold up too many others
+)
+
+// lookup asks for a root and an entry.
+type lookup struct {
+	rootKey, entryKey string
+	ends              time.Time // when nobody waits for the answer any more
+
+	root   *redis.MapStringStringCmd
+	entry  *redis.StringCmd
+	failed error // of the pipeline and of no command in it: then replies look empty
+
+	// turn is sent the lookups that this one is to send with its own, or nil when it has been answered.
+	turn chan []*lookup
+}
+
+func newGatherer(client redis.UniversalClient) *gatherer {
+	_, cluster := client.(*redis.ClusterClient)
+	return &gatherer{client: client, alone: cluster}
+}
+
+// do answers the lookup, or returns ctx's error when that ends before. ctx has a deadline, past which it never takes.
+func (g *gatherer) do(ctx context.Context, l *lookup) error {
+	if g.alone {
+		g.send(ctx, l)
+		return nil
+	}
+	g.mu.Lock()
+	if g.flights < gatherFrom {
+		g.flights++
+		g.mu.Unlock()
+		defer g.next()
+		g.send(ctx, l)
+		return nil
+	}
+	l.turn = make(chan []*lookup, 1)
+	l.ends, _ = ctx.Deadline()
+	g.waiting = append(g.waiting, l)
+	g.mu.Unlock()
+	select {
+	case batch := <-l.turn:
+		g.lead(ctx, batch)
+		return nil
+	case <-ctx.Done():
+		return g.leave(ctx, l)
+	}
+}
+
+// lead sends a batch for all in it. The leader's own request alone may end early, so its end is not the batch's; but its deadline is,
+// which is the last of them all: nobody waits for Redis longer than he may, the leader included.
+func (g *gatherer) lead(ctx context.Context, batch []*lookup) {
+	if batch == nil {
+		return // somebody else did
+	}
+	defer g.next()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), batch[0].ends)
+	defer cancel()
+	g.send(ctx, batch...)
+	for _, other := range batch[1:] {
+		other.turn <- nil
+	}
+}
+
+// leave takes a lookup whose time is over out of those that wait. Where its turn has come meanwhile to send for others, it does.
+func (g *gatherer) leave(ctx context.Context, l *lookup) error {
+	g.mu.Lock()
+	at := slices.Index(g.waiting, l)
+	if at >= 0 {
+		g.waiting = slices.Delete(g.waiting, at, at+1)
+	}
+	g.mu.Unlock()
+	if at < 0 {
+		select {
+		case batch := <-l.turn:
+			g.lead(ctx, batch)
+		default: // somebody sends for it, and fills it in when nobody looks any more
+		}
+	}
+	return ctx.Err()
+}
+
+// next gives the place of a pipeline that has ended to those who wait.
+func (g *gatherer) next() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 {
+		g.flights--
+		return
+	}
+	n := min(len(g.waiting), gatherMost)
+	batch := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	slices.SortStableFunc(batch, func(a, b *lookup) int { return b.ends.Compare(a.ends) })
+	batch[0].turn <- batch // who has the most time left
+}
+
+// send asks for all in one pipeline.
+func (g *gatherer) send(ctx context.Context, batch ...*lookup) {
+	pipe := g.client.Pipeline()
+	for _, l := range batch {
+		l.root, l.entry = pipe.HGetAll(ctx, l.rootKey), pipe.Get(ctx, l.entryKey)
+	}
+	// Exec returns the first reply that is an error, such as that an entry does not exist. But a connection that could not
+	// be set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
+	_, err := pipe.Exec(ctx)
+	for _, l := range batch {
+		if l.root.Err() == err || l.entry.Err() == err { //nolint:errorlint // the very error
+			err = nil
+		}
+	}
+	for _, l := range batch {
+		l.failed = err
+	}
+}

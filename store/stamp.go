@@ -1,0 +1,109 @@
+package store
+
+import (
+	"time"
+
+	"cacheproxy/invalidation"
+	"cacheproxy/policy"
+)
+
+// A Stamp is the moment before a lookup, in all orders that matter to what is fetched for it: that of this process's own forgets
+// (forgets.go), and that of the purges that all replicas follow (package invalidation). The zero Stamp is the beginning.
+type Stamp struct {
+	moment
+	mark     invalidation.Mark
+	notAfter int64 // until when what is fetched may be written to Redis, by its clock in microseconds; 0 = whenever, -1 = not at all
+}
+
+// Mark returns the present moment: take it before the lookup that leads to a fetch, and hand it to SaveSince with what was fetched.
+func (s *Store) Mark() Stamp {
+	stamp := Stamp{moment: s.forgets.mark()}
+	if s.follower == nil {
+		return stamp
+	}
+	stamp.mark = s.follower.Table().Mark()
+	var ok bool
+	if stamp.notAfter, ok = s.follower.NotAfter(); !ok {
+		stamp.notAfter = -1
+	}
+	return stamp
+}
+
+// FetchedSince places the draft of a response that was fetched for a lookup of this moment: body and validity are as of then.
+func (d *Draft) FetchedSince(s Stamp) {
+	d.Epoch, d.BodyAsOf, d.ValidAsOf, d.StaleSince = uint64(s.mark.Epoch), uint64(s.mark.Seq), uint64(s.mark.Seq), 0
+}
+
+// ValidatedSince places the draft of a stored response that was validated for a lookup of this moment: its body is as old as before.
+func (d *Draft) ValidatedSince(s Stamp) {
+	d.ValidAsOf, d.StaleSince = max(d.ValidAsOf, uint64(s.mark.Seq)), 0
+}
+
+// DerivedFrom says that some of the body's bytes are those of a stored response, and as old.
+func (d *Draft) DerivedFrom(e *Entry) { d.BodyAsOf = min(d.BodyAsOf, e.BodyAsOf()) }
+
+// judge compares an entry with the purges that have come since it was last compared, and reports whether it may be served. One that a
+// soft purge selects is stale from then on.
+//
+// Below the floor of the table a purge that selects it may have been forgotten: it may not be served. Entries of near memory are
+// looked at before that (Store.Advance).
+func judge(t *invalidation.Table, e *Entry) bool {
+	since := e.checked()
+	switch {
+	case t == nil || since == t.Head():
+		return true
+	case since != 0 && since < t.Floor(), e.Epoch() != uint64(t.Epoch()):
+		return false
+	}
+	j := t.Judge(e.subject(), since)
+	switch j.Verdict {
+	case invalidation.Forgotten:
+		return false
+	case invalidation.Stale:
+		e.markStale(j.Soft)
+	}
+	e.setChecked(j.UpTo)
+	return true
+}
+
+// table is that of the follower; nil without one.
+func (o *Options) table() *invalidation.Table {
+	if o.Follower == nil {
+		return nil
+	}
+	return o.Follower.Table()
+}
+
+// current reports whether what was begun at the stamp may still be trusted: no record that it had not looked at is forgotten since.
+func current(t *invalidation.Table, s Stamp) bool { return t == nil || s.mark.Number >= t.Floor() }
+
+// provisional is how long an entry is written for before it is checked, where purges are followed in Redis.
+func (s *saver) provisional(ttl time.Duration) time.Duration {
+	if s.follower == nil {
+		return ttl
+	}
+	return min(ttl, s.follower.Provisional())
+}
+
+// Later reports whether purges were applied between the two.
+func (s Stamp) Later(than Stamp) bool { return s.mark.Number > than.mark.Number }
+
+// Purged reports whether a response, fetched for a lookup at the stamp since, was purged, hard or soft, by what had been applied at the later
+// stamp now: who looked it up then may not be answered by that fetch. d says what the purges look at; its body need not be there.
+func (s *Store) Purged(d *Draft, size int64, since, now Stamp) bool {
+	if s.near.table == nil || !now.Later(since) {
+		return false
+	}
+	if since.mark.Number < s.near.table.Floor() || since.mark.Epoch != s.near.table.Epoch() {
+		return true
+	}
+	tags, groups := policy.SplitTags(d.Tags)
+	subject := invalidation.Subject{
+		URL: d.Key.URL, BodyAsOf: since.mark.Seq, ValidAsOf: since.mark.Seq, Status: d.Status, ContentType: d.Header.Get("Content-Type"),
+		Size: size, StoredAt: d.ResponseTime.UnixMicro(), Tags: tags, Groups: groups,
+	}
+	return s.near.table.Judge(&subject, 0).Verdict != invalidation.Keeps
+}
+
+// Permits reports whether no purge forbids the entry now.
+func (s *Store) Permits(e *Entry) bool { return judge(s.near.table, e) }
