@@ -18,13 +18,15 @@ UPSTREAM ?=
 REDIS ?=
 # make fuzz
 FUZZTIME ?= 60s
+# make image
+IMAGE ?= cacheproxy:$(VERSION)
 # make bench
 BENCH ?= .
 BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## */\1\t/' | expand -t 14
 
 .PHONY: build
 build: ## build bin/cacheproxy
@@ -36,19 +38,31 @@ run: build ## run in front of UPSTREAM=http://... or of the demo; LISTEN, ADMIN,
 	  $(if $(REDIS),--redis '$(REDIS)') $(if $(UPSTREAM),--upstream '$(UPSTREAM)',--demo='$(DEMO)')
 
 .PHONY: test
-test: needs ## everything that must pass: lint, tests with the race detector, fuzzing for 10 s each, conformance
+test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec
 	$(MAKE) --no-print-directory lint
 	CI=true go test -race ./...
 	cd bench && go vet ./... && CI=true go test ./...
+	$(MAKE) --no-print-directory chart
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 	$(MAKE) --no-print-directory conformance
+	$(MAKE) --no-print-directory h2spec
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
-	go vet ./...
-	go run $(STATICCHECK) ./...
+	go vet ./... && go vet -tags soak ./cmd/cacheproxy
+	go run $(STATICCHECK) -tags soak ./...
+
+.PHONY: docs
+docs: ## write the pages of docs/ that are made from the code: configuration.md, commands.md, metrics.md
+	go test ./cmd/cacheproxy/internal/config -run '^TestReference$$' -update
+	go test ./cmd/cacheproxy -run '^Test(Commands|Metrics)Page$$' -update
+
+.PHONY: man
+man: ## write the man pages to bin/man
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) \
+	  go test ./cmd/cacheproxy -ldflags '-X cacheproxy/cmd/cacheproxy.version=$(VERSION)' -run '^TestManPages$$' -man '$(CURDIR)/bin/man'
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (60s)
@@ -58,9 +72,29 @@ fuzz: ## run every fuzz target for FUZZTIME (60s)
 conformance: build needs ## pass http-cache-tests through the binary and compare with bench/conformance/expected.json
 	cd bench && CACHEPROXY_DRAIN_DELAY=0s go run ./conformance
 
+.PHONY: chart
+chart: build ## lint and render the Helm chart's examples, and check what comes out, without a cluster
+	cd charts && go test ./...
+
+.PHONY: image
+image: ## build the container image IMAGE (cacheproxy:VERSION) with docker, podman or buildah
+	@if docker info >/dev/null 2>&1; then builder='docker build'; \
+	  elif command -v podman >/dev/null; then builder='podman build'; \
+	  elif command -v buildah >/dev/null; then builder='buildah build'; \
+	  else echo 'no image was built: neither docker with a running daemon, nor podman, nor buildah is here' >&2; exit 1; fi; \
+	  echo "$$builder -t $(IMAGE) ."; $$builder --build-arg 'VERSION=$(VERSION)' -t '$(IMAGE)' .
+
+.PHONY: h2spec
+h2spec: build ## pass h2spec through the binary, over net/http alone too, and compare with bench/h2spec/expected.json
+	cd bench && go run ./h2spec
+
 .PHONY: bench
 bench: ## run the Go benchmarks matching BENCH for BENCHTIME each
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+.PHONY: soak
+soak: needs ## load the binary for minutes, on a machine with nothing else to do; what it found is in docs/
+	go test -tags soak -run 'Soak' -v -timeout 60m ./cmd/cacheproxy
 
 .PHONY: needs
 needs: # install what tests need and the machine lacks

@@ -1,7 +1,7 @@
 // Package admin is the operator's listener: health, metrics, version, and a guarded place for everything else.
 //
 //	GET /livez       200 while the process runs; it says nothing about what the process depends on
-//	GET /readyz      200 when it may be sent requests, 503 with the reasons otherwise
+//	GET /readyz      200 when it may be sent requests, with what is worth knowing all the same, 503 with the reasons otherwise
 //	GET /metrics     the exposition of package metrics
 //	GET /v1/version  what is running
 //
@@ -13,6 +13,10 @@
 //   - A web page is also "on the machine", by the operator's browser: the page's own domain may be made to resolve to 127.0.0.1
 //     (DNS rebinding). Its requests then carry that domain as Host, so on loopback the Host must be a loopback name. This holds
 //     for the four paths too: a page could read them otherwise. No browser speaks to a unix socket.
+//   - A page may also send a POST to localhost by that name. What a browser sends for a page of another origin is refused, by what it
+//     says of itself (Sec-Fetch-Site, Origin); programs that are no browsers say neither.
+//
+// Feed is such a route: the requests as they end (GET /v1/log). Purging has those by which stored responses are forgotten (POST /v1/purge).
 //
 // Errors are problem+json (RFC 9457). The handler sets no time limits; those belong to the http.Server around it.
 package admin
@@ -22,6 +26,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -32,7 +37,7 @@ import (
 	"cacheproxy/metrics"
 )
 
-// Problem is one reason not to be ready.
+// Problem is one reason not to be ready, or a note on one who is.
 type Problem struct {
 	// Name is the part concerned, such as "redis" or "drain".
 	Name string `json:"name"`
@@ -61,9 +66,11 @@ type Options struct {
 	// Ready returns what stands in the way of being sent requests, nothing when ready. It is called for each probe, also
 	// concurrently. Nil means always ready.
 	Ready func() []Problem
+	// Notes returns what is worth knowing of a process that is ready all the same. It is called as Ready is. Nil means nothing.
+	Notes func() []Problem
 	// Version is what /v1/version answers.
 	Version VersionInfo
-	// Handle, when set, registers further routes; all of them are guarded.
+	// Handle, when set, registers further routes, such as that of Explain; all of them are guarded.
 	Handle func(mux *http.ServeMux)
 }
 
@@ -72,6 +79,7 @@ type admin struct {
 	reach   reach
 	token   []byte // SHA-256 of the token, nil without one
 	ready   func() []Problem
+	notes   func() []Problem
 	version VersionInfo
 	mux     *http.ServeMux
 }
@@ -84,7 +92,7 @@ func New(o Options) (http.Handler, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:9090"
 	}
-	a := &admin{ready: o.Ready, version: o.Version, mux: http.NewServeMux()}
+	a := &admin{ready: o.Ready, notes: o.Notes, version: o.Version, mux: http.NewServeMux()}
 	var err error
 	if a.reach, err = reachOf(o.Listen); err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
@@ -197,7 +205,7 @@ func (s *statusRecorder) WriteHeader(status int)      { s.status = status }
 func (s *statusRecorder) Write(p []byte) (int, error) { return len(p), nil }
 
 func (a *admin) livez(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "live"})
+	WriteJSON(w, http.StatusOK, map[string]string{"status": "live"})
 }
 
 // readyz answers with reasons, because a probe that only says no sends its reader to the logs.
@@ -207,7 +215,11 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 		reasons = a.ready()
 	}
 	if len(reasons) == 0 {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+		ready := readiness{Status: "ready"}
+		if a.notes != nil {
+			ready.Notes = a.notes()
+		}
+		WriteJSON(w, http.StatusOK, ready)
 		return
 	}
 	p := problem(http.StatusServiceUnavailable, "not ready to be sent requests")
@@ -215,17 +227,47 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 	p.write(w)
 }
 
-func (a *admin) showVersion(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, a.version)
+// readiness is what /readyz answers with 200.
+type readiness struct {
+	Status string    `json:"status"`
+	Notes  []Problem `json:"notes,omitempty"`
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func (a *admin) showVersion(w http.ResponseWriter, _ *http.Request) {
+	WriteJSON(w, http.StatusOK, a.version)
+}
+
+func writeBody(w http.ResponseWriter, status int, kind string, v any) {
 	body, err := json.Marshal(v)
 	if err != nil { // our own types: none fails
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // a client that left is nobody to tell
+}
+
+// maxQuestion bounds the body of a question to the operator's listener, in bytes.
+const maxQuestion = 1 << 20
+
+// readJSON reads the body of a request, one JSON value without names that into does not know. It reports false, and has answered, when
+// it is none.
+func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, err = d.Token(); err == io.EOF {
+			return true
+		}
+		err = errors.New("something follows the JSON value")
+	}
+	status := http.StatusBadRequest
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		status = http.StatusRequestEntityTooLarge
+	}
+	WriteProblem(w, status, "the body is not as it should be: "+strings.TrimPrefix(err.Error(), "json: "), nil)
+	return false
 }

@@ -124,6 +124,29 @@ func wantProblem(t *testing.T, w *httptest.ResponseRecorder) problemDetails {
 	return p
 }
 
+// A guarded route is guarded also where it takes the methods that an open path leaves.
+func TestWiderRouteBesideAnOpenPath(t *testing.T) {
+	h := mustNew(t, Options{Listen: everywhere, Token: "t", Metrics: metrics.New(), Handle: func(mux *http.ServeMux) {
+		mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "guarded") })
+		mux.HandleFunc("POST /{page}", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "guarded") })
+	}})
+	for _, tt := range []struct {
+		method, path, authorization string
+		want                        int
+	}{
+		{"GET", "/v1/version", "", 200},
+		{"HEAD", "/metrics", "", 200},
+		{"DELETE", "/livez", "", 405},
+		{"POST", "/v1/version", "", 401},
+		{"POST", "/metrics", "", 401},
+		{"POST", "/v1/version", "Bearer t", 200},
+	} {
+		if w := ask(h, tt.method, tt.path, "pod.example", tt.authorization); w.Code != tt.want {
+			t.Errorf("%s %s: %d, want %d: %s", tt.method, tt.path, w.Code, tt.want, w.Body)
+		}
+	}
+}
+
 func TestRouting(t *testing.T) {
 	h := mustNew(t, Options{Handle: purge})
 	for _, tt := range []struct {

@@ -3,12 +3,16 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 )
+
+// crossOrigin finds requests that a browser sends for a page of another origin. Such a page may name localhost, as Host does then, and may
+// send a POST without asking before; it only cannot read the answer.
+var crossOrigin http.CrossOriginProtection
 
 // refuse returns why r may not be served, nil if it may. The rules, in order.
 func (a *admin) refuse(r *http.Request) *problemDetails {
@@ -17,7 +21,9 @@ func (a *admin) refuse(r *http.Request) *problemDetails {
 		// 403 rather than 421 (Misdirected Request): a browser would answer 421 by asking again over another connection.
 		return problem(http.StatusForbidden,
 			"on a loopback address the Host must be localhost or a loopback address, so that no web page reaches it by a name of its own")
-	case a.reach != fromAnywhere && a.token == nil, slices.Contains(open, r.URL.Path):
+	case crossOrigin.Check(r) != nil:
+		return problem(http.StatusForbidden, "a browser sends this for a page of another origin, which must not purge or reload anything here")
+	case a.reach != fromAnywhere && a.token == nil, a.open(r):
 		return nil
 	case a.token == nil:
 		return problem(http.StatusForbidden,
@@ -29,6 +35,16 @@ func (a *admin) refuse(r *http.Request) *problemDetails {
 	default:
 		return nil
 	}
+}
+
+// open reports whether r is for one of the paths that need no token and is not served by what Options.Handle registered, as a wider
+// pattern takes the methods that ours leave.
+func (a *admin) open(r *http.Request) bool {
+	if !slices.Contains(open, r.URL.Path) {
+		return false
+	}
+	_, pattern := a.mux.Handler(r)
+	return pattern == "" || pattern == "GET "+r.URL.Path
 }
 
 // loopbackHost looks at a Host field, with or without a port. An empty one is no browser's.
@@ -63,16 +79,20 @@ func problem(status int, detail string) *problemDetails {
 	return &problemDetails{Title: http.StatusText(status), Status: status, Detail: detail}
 }
 
+// WriteProblem answers with an error body of RFC 9457, for routes that Options.Handle registers; more are further members, which must
+// be marshalable.
+func WriteProblem(w http.ResponseWriter, status int, detail string, more map[string]any) {
+	all := map[string]any{"title": http.StatusText(status), "status": status, "detail": detail}
+	maps.Copy(all, more)
+	writeBody(w, status, "application/problem+json", all)
+}
+
+// WriteJSON answers with v, which must be marshalable, for routes that Options.Handle registers.
+func WriteJSON(w http.ResponseWriter, status int, v any) { writeBody(w, status, "application/json", v) }
+
 func (p *problemDetails) write(w http.ResponseWriter) {
-	body, err := json.Marshal(p)
-	if err != nil { // our own types: none fails
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
 	if p.challenge {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="cacheproxy admin"`)
 	}
-	w.WriteHeader(p.Status)
-	w.Write(append(body, '\n')) // a client that left is nobody to tell
+	writeBody(w, p.Status, "application/problem+json", p)
 }

@@ -9,8 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"cacheproxy/cmd/cacheproxy/internal/config"
+	"cacheproxy/policy"
+	"cacheproxy/proxy"
 )
 
 func writeConfig(t *testing.T, text string) string {
@@ -49,6 +55,33 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
+func TestRedactedTargets(t *testing.T) {
+	l := newAccessLog(config.Log{Redact: []string{"Token"}}, nil, nil)
+	for target, want := range map[string]string{
+		"/a?token=x":           "/a?token=REDACTED",
+		"/a?b=1&TOK%45N=x&c":   "/a?b=1&TOK%45N=REDACTED&c",
+		"/a?token=x;y=z&c=1":   "/a?token=REDACTED&c=1",
+		"/a?b=1;token=x;c=2&d": "/a?b=1;token=REDACTED&d",
+		"/a?b=1;;c&tokens=1&":  "/a?b=1;;c&tokens=1&",
+		"/a?":                  "/a?",
+		"/token=x":             "/token=x",
+	} {
+		if got := l.target(&http.Request{RequestURI: target}); got != want {
+			t.Errorf("%s: %s, want %s", target, got, want)
+		}
+	}
+}
+
+// The peer of a unix socket has no address, and none is logged.
+func TestAccessLogOfASocket(t *testing.T) {
+	var text strings.Builder
+	l := newAccessLog(config.Log{Access: config.Access{Sample: 1}}, newLogger(config.Log{}, &text), nil)
+	l.request(&proxy.Access{Request: httptest.NewRequest(http.MethodGet, "/a", nil)})
+	if got := text.String(); !strings.Contains(got, `"target":"/a"`) || strings.Contains(got, "client") {
+		t.Error(got)
+	}
+}
+
 func TestHitsAreNotLoggedByDefault(t *testing.T) {
 	url, _ := origin(t)
 	p := start(t, nil, "--upstream", url)
@@ -64,6 +97,7 @@ func TestHitsAreNotLoggedByDefault(t *testing.T) {
 func TestMaxBody(t *testing.T) {
 	url, requests := origin(t)
 	p := start(t, []string{"CACHEPROXY_SERVER_MAX_BODY=10"}, "--upstream", url)
+	var contentType string
 	post := func(body io.Reader) int {
 		transport := &http.Transport{DisableKeepAlives: true}
 		r, err := (&http.Client{Transport: transport}).Post(p.public+"/", "text/plain", body)
@@ -71,17 +105,32 @@ func TestMaxBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Body.Close()
+		contentType = r.Header.Get("Content-Type")
 		return r.StatusCode
 	}
 	if got := post(strings.NewReader("0123456789")); got != http.StatusOK {
 		t.Errorf("10 bytes: status %d", got)
 	}
 	before := requests.Load()
-	if got := post(strings.NewReader("0123456789a")); got != http.StatusRequestEntityTooLarge || requests.Load() != before {
-		t.Errorf("11 bytes: status %d", got)
+	if got := post(strings.NewReader("0123456789a")); got != http.StatusRequestEntityTooLarge || requests.Load() != before || contentType != "application/problem+json" {
+		t.Errorf("11 bytes: status %d, %s", got, contentType)
+	}
+	if got := p.metric("cacheproxy_requests_total", `outcome="error"`); got != 1 {
+		t.Errorf("%v requests are counted as refused", got)
 	}
 	if got := post(io.MultiReader(strings.NewReader("0123456789"), strings.NewReader("a"))); got != http.StatusRequestEntityTooLarge {
 		t.Errorf("11 bytes of undeclared length: status %d", got)
+	}
+	p.signal(syscall.SIGTERM)
+	p.end()
+	var logged logLine
+	for _, line := range p.log() {
+		if line["status"] == float64(http.StatusRequestEntityTooLarge) && line["outcome"] == "error" {
+			logged = line
+		}
+	}
+	if logged["detail"] != "too-large" || logged["client"] != "127.0.0.1" || logged["target"] != "/" {
+		t.Errorf("11 bytes: the access log says %v", logged)
 	}
 }
 
@@ -92,7 +141,7 @@ func TestHostThatNoSiteNames(t *testing.T) {
 	if got := p.askAs("http://shop.example/"); got.status != http.StatusOK {
 		t.Errorf("the site's own host: %+v", got)
 	}
-	if got := p.askAs("http://other.example/"); got.status != http.StatusMisdirectedRequest {
+	if got := p.askAs("http://other.example/"); got.status != http.StatusMisdirectedRequest || got.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("another host: %+v", got)
 	}
 }
@@ -123,49 +172,32 @@ sites: [{hosts: [b.example], upstream: b}, {hosts: [c.example]}, {hosts: ["*.d.e
 	}
 }
 
-func TestBoundedListener(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// keep: 0 keeps nothing past its freshness, not by a nanosecond. What is stale at once is then not stored at all.
+func TestKeepNothing(t *testing.T) {
+	now := time.Now()
+	if got := (policy.Freshness{Born: now, Validator: true}).Retention(now, orNone(0)); got != 0 {
+		t.Errorf("what is stale at once is kept for %v", got)
 	}
-	slots := make(chan struct{}, 1)
-	l := newBounded(inner, slots)
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
+	var conditional atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-None-Match") != "" {
+			conditional.Add(1)
 		}
-		t.Cleanup(func() { conn.Close() })
-		return conn
-	}
-	dial()
-	dial()
-	accepted := make(chan net.Conn)
-	go func() {
-		defer close(accepted)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
+		w.Header().Set("Cache-Control", "max-age=0")
+		w.Header().Set("ETag", `"a"`)
+	}))
+	t.Cleanup(server.Close)
+	for keep, stored := range map[string]bool{"0": false, "0s": false, "1h": true} {
+		conditional.Store(0)
+		p := start(t, []string{"CACHEPROXY_CACHE_KEEP=" + keep}, "--upstream", server.URL)
+		for range 2 {
+			if got := ask(t, p.public+"/").header.Get("Cache-Status"); strings.Contains(got, "stored") != stored || strings.Contains(got, "no-freshness") == stored {
+				t.Errorf("keep %s: Cache-Status %q", keep, got)
 			}
-			accepted <- conn
 		}
-	}()
-	one := <-accepted
-	if len(slots) != 1 {
-		t.Errorf("%d slots are taken", len(slots))
-	}
-	one.(interface{ CloseWrite() error }).CloseWrite()
-	one.Close()
-	one.Close() // a second Close gives nothing back
-	two := <-accepted
-	l.Close() // while Accept waits for a slot
-	if conn, more := <-accepted; more {
-		t.Errorf("accepted %v after Close", conn)
-	}
-	two.Close()
-	if newBounded(inner, make(chan struct{})) != inner {
-		t.Error("no bound, and yet wrapped")
+		if conditional.Load() > 0 != stored {
+			t.Errorf("keep %s: %d conditional requests", keep, conditional.Load())
+		}
 	}
 }
 
@@ -203,5 +235,28 @@ func TestDemoAlone(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.end(); code != exitFine {
 		t.Errorf("exit code %d:\n%s", code, p.text())
+	}
+}
+
+// A head that does not come to its end in time is answered, counted and logged, and so is one after an idle time.
+func TestSlowHeadsAreAnswered(t *testing.T) {
+	url, _ := origin(t)
+	p := start(t, []string{"CACHEPROXY_SERVER_HEADER_TIMEOUT=100ms", "CACHEPROXY_SERVER_IDLE_TIMEOUT=10s"}, "--upstream", url)
+	for _, before := range []string{"", "GET /page HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.public, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, before+"GET /slow HTTP/1.1\r\nHo")
+		if all, err := io.ReadAll(conn); err != nil || !strings.Contains(string(all), "HTTP/1.1 408 Request Timeout\r\nCache-Status: cacheproxy; detail=head-timeout\r\n") {
+			t.Errorf("%q, %v", all, err)
+		}
+	}
+	if line := p.await("refused"); line["detail"] != "head-timeout" {
+		t.Errorf("%v", line)
+	}
+	if got := p.metric("cacheproxy_faults_total", "head-timeout"); got != 2 {
+		t.Errorf("%v are counted", got)
 	}
 }

@@ -25,11 +25,11 @@ func newDemo() *cobra.Command {
 which counts how often it was asked. Its index page explains them. To have both at once: cacheproxy serve --demo`,
 		Example: `  cacheproxy demo --listen 127.0.0.1:3000
   cacheproxy serve --upstream http://127.0.0.1:3000`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals, forget := notifySignals()
 			defer forget()
-			origin, err := startDemo(address)
+			origin, err := startDemo(address, "--listen")
 			if err != nil {
 				return err
 			}
@@ -54,10 +54,11 @@ type demoOrigin struct {
 	cancel  context.CancelFunc // ends event streams
 }
 
-func startDemo(address string) (*demoOrigin, error) {
+// startDemo serves the demo; flag is what chooses another address.
+func startDemo(address, flag string) (*demoOrigin, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, failure{fmt.Errorf("the demo origin cannot listen: %w", err)}
+		return nil, listenError(err, "the demo origin cannot listen", flag)
 	}
 	streams, cancel := context.WithCancel(context.Background())
 	d := &demoOrigin{address: listener.Addr(), ended: make(chan error, 1), cancel: cancel}

@@ -13,10 +13,10 @@ import (
 var settings = []struct{ name, key, usage string }{
 	{"listen", "listen", "`address` to serve on: host:port, :port or unix:/path (default :8080)"},
 	{"upstream", "upstream", "`URL` that requests go to: http, https, h2c or unix:/path"},
-	{"redis", "redis.url", "`URL` of the Redis that keeps responses: redis://, rediss://, unix://"},
+	{"redis", "redis.url", "`URL` of the Redis that keeps responses: redis://, rediss:// with TLS, unix://, redis+cluster://, redis+sentinel://"},
 	{"admin", "admin.listen", "`address` of the operator's listener (default 127.0.0.1:9090; \"\" = none)"},
 	{"near-size", "near.size", "`size` of the memory for responses (default 256MiB)"},
-	{"log-format", "log.format", "json or text (default json)"},
+	{"log-format", "log.format", "`format`, json or text (default json)"},
 }
 
 // addSettings gives a command --config and the flags of settings.

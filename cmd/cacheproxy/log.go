@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"io"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
+	"time"
 
+	"cacheproxy/admin"
 	"cacheproxy/cmd/cacheproxy/internal/config"
 	"cacheproxy/proxy"
 )
@@ -22,56 +28,122 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, nil))
 }
 
-// accessLog writes a line for each request, or for a share of them.
+// takeStandardLog has what libraries print with package log, net/http's client among them, come out as lines of handler. It is for the
+// whole process.
+func takeStandardLog(handler slog.Handler) {
+	log.SetFlags(0)
+	log.SetOutput(withoutExcerpts{slog.NewLogLogger(handler, slog.LevelWarn).Writer()})
+}
+
+// withoutExcerpts leaves out what net/http quotes of bytes that an upstream sent beyond its response: they may be somebody's response.
+type withoutExcerpts struct{ w io.Writer }
+
+var excerpt = regexp.MustCompile(` starting with "(?:[^"\\]|\\.)*"`)
+
+// Write takes one message, as package log hands it over.
+func (e withoutExcerpts) Write(p []byte) (int, error) {
+	if _, err := e.w.Write(excerpt.ReplaceAll(p, nil)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// accessLog writes a line for each request, or for a share of them, and shows each to those who follow the feed.
 type accessLog struct {
 	log    *slog.Logger
+	feed   *admin.Feed // nil without an operator's listener
 	config config.Access
 	redact map[string]bool // lower case
 	chance func() float64  // in [0, 1)
 }
 
-func newAccessLog(c config.Log, log *slog.Logger) *accessLog {
+func newAccessLog(c config.Log, log *slog.Logger, feed *admin.Feed) *accessLog {
 	redact := make(map[string]bool, len(c.Redact))
 	for _, name := range c.Redact {
 		redact[strings.ToLower(name)] = true
 	}
-	return &accessLog{log: log, config: c.Access, redact: redact, chance: rand.Float64}
+	return &accessLog{log: log, feed: feed, config: c.Access, redact: redact, chance: rand.Float64}
 }
 
-// hook returns what proxy.Options.AccessLog calls; nil when no request is ever logged.
+// hook returns what proxy.Options.AccessLog calls; nil when no request is ever logged or shown.
 func (l *accessLog) hook() func(*proxy.Access) {
-	if l.config.Sample == 0 && l.config.Hits == 0 {
+	if l.feed == nil && l.config.Sample == 0 && l.config.Hits == 0 {
 		return nil
 	}
 	return l.request
 }
 
+// wants is proxy.Options.Logs.
+func (l *accessLog) wants(hit bool) bool { return l.share(hit) > 0 || l.feed.Wants(hit) }
+
+// share is how many of the hits, or of the others, are logged.
+func (l *accessLog) share(hit bool) float64 {
+	if hit {
+		return l.config.Hits
+	}
+	return l.config.Sample
+}
+
 // redacted stands in the log for a value that log.redact names.
 const redacted = "REDACTED"
 
+// drawn decides whether a request is among those that are logged.
+func (l *accessLog) drawn(hit bool) bool {
+	share := l.share(hit)
+	return share > 0 && (share >= 1 || l.chance() < share)
+}
+
 func (l *accessLog) request(a *proxy.Access) {
-	share := l.config.Sample
-	if a.Outcome.Hit {
-		share = l.config.Hits
-	}
-	if share == 0 || (share < 1 && l.chance() >= share) {
+	logged, shown := l.drawn(a.Outcome.Hit), l.feed.Wants(a.Outcome.Hit)
+	if !logged && !shown {
 		return
 	}
+	target := l.target(a.Request)
+	level, attributes := l.line(a, target)
+	if logged {
+		l.log.LogAttrs(a.Request.Context(), level, "request", attributes...)
+	}
+	if shown {
+		l.feed.Publish(passed(a, target), func() []byte { return encode(level, attributes) })
+	}
+}
+
+// passed is what those who follow the feed choose by. It has the redacted target: a filter must not find out what is hidden.
+func passed(a *proxy.Access, target string) *admin.Passed {
+	return &admin.Passed{
+		Hit: a.Outcome.Hit, Outcome: a.Outcome.Label(), Detail: a.Outcome.Detail.String(), Method: a.Request.Method, URL: a.Request.Host + target,
+		Status: a.Status, Client: a.Client, Tier: a.Tier.String(), Duration: a.Duration,
+	}
+}
+
+// encode makes the line that the log has in JSON, whatever log.format is.
+func encode(level slog.Level, attributes []slog.Attr) []byte {
+	var line bytes.Buffer
+	record := slog.NewRecord(time.Now(), level, "request", 0)
+	record.AddAttrs(attributes...)
+	_ = slog.NewJSONHandler(&line, nil).Handle(context.Background(), record) // into memory: cannot fail
+	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
+}
+
+// line is what the access log says of a request.
+func (l *accessLog) line(a *proxy.Access, target string) (slog.Level, []slog.Attr) {
 	attributes := make([]slog.Attr, 0, 16)
 	attributes = append(attributes,
 		slog.String("method", a.Request.Method),
 		slog.String("host", a.Request.Host),
-		slog.String("target", l.target(a.Request)),
+		slog.String("target", target),
 		slog.String("proto", a.Request.Proto),
 		slog.Int("status", a.Status),
 		slog.Int64("bytes", a.Bytes),
 		slog.Float64("ms", float64(a.Duration.Microseconds())/1000),
-		slog.String("client", a.Client.String()),
 		slog.String("outcome", a.Outcome.Label()),
 		slog.String("tier", a.Tier.String()),
 		slog.Bool("stored", a.Outcome.Stored),
 		slog.String("site", a.Site),
 	)
+	if a.Client.IsValid() { // the peer of a unix socket has no address
+		attributes = append(attributes, slog.String("client", a.Client.String()))
+	}
 	if a.Rule >= 0 {
 		attributes = append(attributes, slog.Int("rule", a.Rule))
 	}
@@ -86,7 +158,7 @@ func (l *accessLog) request(a *proxy.Access) {
 		level = slog.LevelWarn
 		attributes = append(attributes, slog.String("error", a.Err.Error()))
 	}
-	l.log.LogAttrs(a.Request.Context(), level, "request", attributes...)
+	return level, attributes
 }
 
 // target is the path and query as the client sent them, but for the values of redacted parameters.
@@ -100,17 +172,30 @@ func (l *accessLog) target(r *http.Request) string {
 		return target
 	}
 	parameters := strings.Split(query, "&")
-	for i, parameter := range parameters {
-		name, _, _ := strings.Cut(parameter, "=")
+	for i := range parameters {
+		parameters[i] = l.parameter(parameters[i])
+	}
+	return path + "?" + strings.Join(parameters, "&")
+}
+
+// parameter is one parameter of a query, or several where the upstream takes ; for a separator too: from the first redacted name on
+// nothing is shown, since the ; may as well be a part of the value.
+func (l *accessLog) parameter(text string) string {
+	for begin := 0; ; {
+		piece, _, more := strings.Cut(text[begin:], ";")
+		name, _, _ := strings.Cut(piece, "=")
 		decoded, err := url.QueryUnescape(name)
 		if err != nil {
 			decoded = name
 		}
 		if l.redact[strings.ToLower(decoded)] {
-			parameters[i] = name + "=" + redacted
+			return text[:begin] + name + "=" + redacted
 		}
+		if !more {
+			return text
+		}
+		begin += len(piece) + 1
 	}
-	return path + "?" + strings.Join(parameters, "&")
 }
 
 func (l *accessLog) field(h http.Header, name string) string {

@@ -5,6 +5,13 @@
 //
 //	serve     run the proxy
 //	validate  check a configuration, reporting every mistake
+//	explain   say what a request would meet, and why
+//	test      run cases of a file against the configuration's rules
+//	purge     forget stored responses, on all replicas
+//	purges    show what was purged
+//	replicas  show who follows the log of purges
+//	log       show the requests of a running proxy
+//	stats     show what a running proxy does each second
 //	demo      run a small origin whose pages show caching happening
 //	version   say what this binary is
 //
@@ -84,7 +91,14 @@ func newRoot() *cobra.Command {
 			return errTold
 		},
 	}
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
-	root.AddCommand(newServe(), newValidate(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newValidate(), newExplain(), newTest(), newPurge(), newPurges(), newReplicas(), newLog(), newStats(), newDemo(), newVersion())
 	return root
+}
+
+// noArguments refuses what stands on the command line beside flags; cobra calls that an unknown command everywhere.
+func noArguments(cmd *cobra.Command, arguments []string) error {
+	if len(arguments) > 0 {
+		return fmt.Errorf("%s takes no argument, and %q is one", cmd.Name(), arguments[0])
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"cacheproxy/admin"
 	"cacheproxy/cmd/cacheproxy/internal/config"
+	"cacheproxy/proxy"
 )
 
 // operatorServer serves package admin. Its requests are small and its answers short, so its limits are no keys.
@@ -16,6 +17,8 @@ func (s *server) operatorServer(c *config.Config) (*http.Server, error) {
 		TokenFile: c.Admin.TokenFile,
 		Metrics:   s.metrics,
 		Ready:     s.problems,
+		Notes:     s.notes,
+		Handle:    s.operatorRoutes,
 		Version:   admin.VersionInfo{Version: self.Version, Commit: self.Revision, Go: self.Go, Instance: c.InstanceName()},
 	})
 	if err != nil {
@@ -28,6 +31,21 @@ func (s *server) operatorServer(c *config.Config) (*http.Server, error) {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          s.public.ErrorLog,
 	}, nil
+}
+
+// operatorRoutes registers what operators ask for; admin guards all of it.
+func (s *server) operatorRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/reload", s.reloadRoute)
+	mux.Handle("GET /v1/log", s.feed)
+	mux.Handle("POST /v1/explain", admin.Explain(s.explain))
+	admin.Purging(mux, s.follower, s.log)
+}
+
+// explain has the snapshot of the moment explain a request.
+func (s *server) explain(r *http.Request) proxy.Explanation {
+	snap := s.acquire()
+	defer snap.release()
+	return snap.proxy.Explain(r)
 }
 
 // problems says why this process should not be sent requests. A Redis that does not answer is no reason: near memory and the

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,6 +50,12 @@ func start(t *testing.T, variables []string, arguments ...string) *process {
 // launch starts any command line. The process is ended with the test.
 func launch(t *testing.T, variables []string, arguments ...string) *process {
 	t.Helper()
+	return launchTo(t, nil, variables, arguments...)
+}
+
+// launchTo is launch with a place for standard output; nil = nowhere.
+func launchTo(t *testing.T, stdout *os.File, variables []string, arguments ...string) *process {
+	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +68,9 @@ func launch(t *testing.T, variables []string, arguments ...string) *process {
 	}
 	p.command.Env = append(p.command.Env, asCacheproxy+"=1", quickRace, "CACHEPROXY_DRAIN_DELAY=0s")
 	p.command.Env = append(p.command.Env, variables...)
+	if stdout != nil {
+		p.command.Stdout = stdout
+	}
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -194,4 +205,48 @@ func askOver(t *testing.T, transport *http.Transport, url string) response {
 		t.Fatal(err)
 	}
 	return response{r.StatusCode, r.Header, string(body), r.Proto}
+}
+
+// metric is the sum of a metric's series whose labels contain with.
+func (p *process) metric(name, with string) (sum float64) {
+	p.t.Helper()
+	scanner := bufio.NewScanner(strings.NewReader(ask(p.t, p.operator+"/metrics").body))
+	for scanner.Scan() {
+		series, value, _ := strings.Cut(scanner.Text(), " ")
+		if base, labels, _ := strings.Cut(series, "{"); base == name && strings.Contains(labels, with) {
+			v, _ := strconv.ParseFloat(value, 64)
+			sum += v
+		}
+	}
+	return sum
+}
+
+// awaitMetric waits until a metric, summed as by metric, is above 0.
+func (p *process) awaitMetric(name, with string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(limit); p.metric(name, with) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s{%s} stays 0:\n%s", name, with, p.text())
+		}
+	}
+}
+
+// resident is the memory of the process in bytes, now and at its highest.
+func (p *process) resident() (now, highest int64) {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch name {
+		case "VmRSS":
+			now = kib << 10
+		case "VmHWM":
+			highest = kib << 10
+		}
+	}
+	return now, highest
 }

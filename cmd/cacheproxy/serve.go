@@ -20,12 +20,20 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the proxy",
 		Long: `Serve runs the proxy until SIGTERM or SIGINT. It then lets requests in flight end (drain.timeout); a second signal ends
-it at once. Flags win over environment variables (CACHEPROXY_REDIS_URL for redis.url), those over the file, it over defaults.`,
+it at once. Flags win over environment variables (CACHEPROXY_REDIS_URL for redis.url), those over the file, it over defaults.
+SIGHUP, a change of the file and POST /v1/reload on the operator's listener read all of them again; requests in flight end with what
+they began with, and a configuration with mistakes changes nothing.`,
 		Example: `  cacheproxy serve --upstream http://127.0.0.1:3000
   cacheproxy serve --upstream http://127.0.0.1:3000 --redis redis://127.0.0.1:6379
   cacheproxy serve --config config.yaml
   cacheproxy serve --demo`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, arguments []string) error {
+			err := noArguments(cmd, arguments)
+			if err != nil && cmd.Flags().Changed("demo") { // whose address may be left out
+				return fmt.Errorf("%w: an address is given as --demo=%s", err, arguments[0])
+			}
+			return err
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd, demoListen)
 		},
@@ -41,35 +49,53 @@ it at once. Flags win over environment variables (CACHEPROXY_REDIS_URL for redis
 func serve(cmd *cobra.Command, demoListen string) error {
 	signals, forget := notifySignals() // first of all: whoever reads that it listens may signal it
 	defer forget()
+	hangups, forgetHangups := notifyHangups()
+	defer forgetHangups()
 	var more []config.Flag
 	if demoListen != "" {
-		origin, err := startDemo(demoListen)
+		origin, err := startDemo(demoListen, "--demo=ADDRESS")
 		if err != nil {
 			return err
 		}
 		defer origin.stop()
 		more = append(more, config.Flag{Name: "--demo", Key: "upstream", Value: "http://" + origin.address.String()})
 	}
-	loaded, err := load(cmd, more...)
+	file := cmd.Flag("config").Value.String()
+	known, _ := os.ReadFile(file) // before it is loaded: a change that comes between is not missed; load says what is wrong with it
+	read := func() (*config.Loaded, error) { return load(cmd, more...) }
+	loaded, err := read()
 	if err != nil {
 		return err
 	}
 	log := newLogger(loaded.Config.Log, cmd.ErrOrStderr())
-	log.Info("starting", "binary", thisBinary().String(), "config", cmd.Flag("config").Value.String())
-	s, err := newServer(loaded, log)
+	takeStandardLog(log.Handler())
+	log.Info("starting", "binary", thisBinary().String(), "config", file)
+	s, err := newServer(loaded, read, log)
 	if err != nil {
 		return err
 	}
+	if keeper := newMemoryKeeper(loaded.Config, log); keeper != nil {
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
+		go keeper.run(ctx)
+	}
 	s.run()
+	if file != "" {
+		s.work.Go(func() { s.watch(file, known) })
+	}
 	if demoListen != "" {
 		printTries(cmd.ErrOrStderr(), s.listeners[0])
 	}
-	select {
-	case sig := <-signals:
-		return end(s, sig, signals)
-	case err := <-s.failed:
-		_ = end(s, syscall.SIGINT, signals)
-		return failure{err}
+	for {
+		select {
+		case <-hangups:
+			_, _ = s.reload("SIGHUP") // it says itself what went wrong
+		case sig := <-signals:
+			return end(s, sig, signals)
+		case err := <-s.failed:
+			_ = end(s, syscall.SIGINT, signals)
+			return failure{err}
+		}
 	}
 }
 

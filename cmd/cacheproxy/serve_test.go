@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"cacheproxy/redistest"
 )
@@ -109,6 +111,37 @@ func TestRedisThatDoesNotAnswerIsNoReasonToEnd(t *testing.T) {
 	}
 }
 
+// A Redis that comes later is used, and named with what decides how well it serves.
+func TestRedisThatComesLater(t *testing.T) {
+	url, _ := origin(t)
+	server := redistest.Start(t, "--maxmemory", "64mb")
+	server.Stop()
+	p := start(t, []string{"CACHEPROXY_REDIS_TIMEOUT=10s", "CACHEPROXY_BREAKER_COOLDOWN=100ms"}, "--upstream", url, "--redis", server.URL())
+	p.await("Redis does not answer: serving from near memory until it does")
+	if got := ask(t, p.public+"/early"); got.status != http.StatusOK {
+		t.Errorf("%+v", got)
+	}
+	server.Restart()
+	line := p.await("Redis answers")
+	if line["maxmemory"] != "64MiB" || line["eviction"] != "noeviction" || !strings.Contains(fmt.Sprint(line["hint"]), "allkeys-lru") {
+		t.Errorf("%v", line)
+	}
+	p.awaitSaves(limit, func() { ask(t, p.public+fmt.Sprintf("/late/%d", time.Now().UnixNano())) })
+}
+
+// The Redis of redis.state_url is another one, named with its own hint: what is kept there must not be evicted.
+func TestStateRedisIsNamed(t *testing.T) {
+	url, _ := origin(t)
+	cache, state := redistest.Start(t), redistest.Start(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+	p := start(t, []string{"CACHEPROXY_REDIS_STATE_URL=" + state.URL()}, "--upstream", url, "--redis", cache.URL())
+	if line := p.await("the Redis for state answers"); !strings.Contains(fmt.Sprint(line["hint"]), "maxmemory-policy noeviction") {
+		t.Errorf("%v", line)
+	}
+	if line := p.await("Redis answers"); strings.Contains(fmt.Sprint(line["hint"]), "state") {
+		t.Errorf("%v", line)
+	}
+}
+
 // slowOrigin answers when it is told to: arrived receives for each request, and each waits for one value of answer.
 func slowOrigin(t *testing.T) (url string, arrived, answer chan struct{}) {
 	t.Helper()
@@ -187,6 +220,9 @@ func TestCutsWhatDoesNotEndInTime(t *testing.T) {
 	if code := p.end(); code != exitFine {
 		t.Errorf("exit code %d:\n%s", code, p.text())
 	}
+	if lines := p.log(); lines[len(lines)-1]["msg"] != "ended" || p.await("request")["target"] != "/slow" {
+		t.Errorf("the process ended before what it cut was logged:\n%s", p.text())
+	}
 	<-cut
 }
 
@@ -203,6 +239,31 @@ func TestCleartextHTTP2WithPriorKnowledge(t *testing.T) {
 	}
 	if got := ask(t, p.public+"/page"); got.proto != "HTTP/1.1" || !hitStatus.MatchString(got.header.Get("Cache-Status")) {
 		t.Errorf("over HTTP/1.1: %+v", got)
+	}
+}
+
+// net/http answers it by itself unless told not to.
+func TestOptionsOfTheWholeServer(t *testing.T) {
+	var asked atomic.Int64
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions && r.RequestURI == "*" {
+			asked.Add(1)
+		}
+		w.Header().Set("Allow", "GET, BREW")
+	}))
+	upstream.Config.DisableGeneralOptionsHandler = true
+	upstream.Start()
+	t.Cleanup(upstream.Close)
+	p := start(t, nil, "--upstream", upstream.URL)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.public, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "OPTIONS * HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+	got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || got.Header.Get("Allow") != "GET, BREW" || asked.Load() != 1 {
+		t.Errorf("%v, %v; upstream was asked %d times", got, err, asked.Load())
 	}
 }
 

@@ -13,9 +13,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/admin"
 	"cacheproxy/cmd/cacheproxy/internal/config"
 	"cacheproxy/metrics"
-	"cacheproxy/store"
+	"cacheproxy/wire"
 )
 
 // server is a running proxy: its listeners, and the parts behind them. It is started by newServer and run, and ended by drain.
@@ -24,27 +25,46 @@ type server struct {
 	current  atomic.Pointer[snapshot]
 	draining atomic.Bool           // /readyz fails
 	redis    redis.UniversalClient // nil without Redis
+	state    redis.UniversalClient // for what must not be evicted; redis itself, unless redis.state_url names another
+	purges   redis.UniversalClient // the log of purges, in the same; nil without Redis
+	fleet    fleetWatch
 
 	public, operator *http.Server // operator is nil without admin.listen
+	gate             *wire.Gate
 	listeners        []net.Listener
+	certificates     []*wire.Certificates
 	operatorListener net.Listener
 
-	failed chan error // a listener that ended by itself
-	work   sync.WaitGroup
+	load      func() (*config.Loaded, error) // reads the configuration again, from where the first was read
+	reloading sync.Mutex
+	left      bool // nothing is reloaded any more
+
+	failed  chan error // a listener that ended by itself
+	work    sync.WaitGroup
+	ending  context.Context // ends when drain does
+	end     context.CancelFunc
+	leaving retirement
 }
 
-// newServer builds all parts and opens all listeners, so that every address that is taken is known before anything is served.
-func newServer(loaded *config.Loaded, log *slog.Logger) (*server, error) {
+// newServer builds all parts and opens all listeners, so that every address that is taken is known before anything is served. load reads
+// the configuration again for each reload.
+func newServer(loaded *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) (*server, error) {
 	c := loaded.Config
-	s := &server{parts: parts{log: log, metrics: metrics.New()}, failed: make(chan error, len(c.Listen)+1)}
+	s := &server{parts: parts{log: log, metrics: metrics.New()}, load: load, failed: make(chan error, len(c.Listen)+1)}
+	s.leaving.cut = make(chan struct{})
+	if c.Admin.Listen != "" {
+		s.feed = admin.NewFeed()
+	}
+	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.openStore(c); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.closeStore(context.Background()))
 	}
 	first, err := build(loaded, 1, s.parts)
 	if err != nil {
 		return nil, errors.Join(err, s.closeStore(context.Background()))
 	}
 	s.current.Store(first)
+	s.metrics.Generation(first.generation)
 	s.public = publicServer(c, http.HandlerFunc(s.serve), log)
 	if err := s.listen(c); err != nil {
 		s.closeListeners()
@@ -53,83 +73,10 @@ func newServer(loaded *config.Loaded, log *slog.Logger) (*server, error) {
 	return s, nil
 }
 
-// serve hands a request to the snapshot of the moment.
-func (s *server) serve(w http.ResponseWriter, r *http.Request) {
-	s.current.Load().front.ServeHTTP(w, r)
-}
-
-// publicServer speaks HTTP/1.1 and, to clients that begin with its preface, cleartext HTTP/2.
-func publicServer(c *config.Config, handler http.Handler, log *slog.Logger) *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler:           handler,
-		Protocols:         protocols,
-		ReadHeaderTimeout: c.Server.HeaderTimeout.Std(),
-		IdleTimeout:       c.Server.IdleTimeout.Std(),
-		MaxHeaderBytes:    int(c.Server.MaxHeader),
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-}
-
-// openStore builds the store, with Redis behind it where one is configured.
-func (s *server) openStore(c *config.Config) (err error) {
-	if c.Redis.URL != "" {
-		if s.redis, err = store.Dial(c.Redis.URL, store.DialOptions{Timeout: c.Redis.Timeout.Std()}); err != nil {
-			return config.Mistakes{{Key: "redis.url", Message: err.Error()}}
-		}
-	}
-	s.store, err = store.New(store.Options{
-		NearSize: int64(c.Near.Size), NearMaxObject: int64(c.Near.MaxObject),
-		Redis: s.redis, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(),
-		Breaker: store.BreakerOptions{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown.Std()},
-		Metrics: s.metrics, Log: s.log,
-	})
-	return err
-}
-
-func (s *server) closeStore(ctx context.Context) error {
-	err := s.store.Close(ctx)
-	if s.redis != nil {
-		err = errors.Join(err, s.redis.Close())
-	}
-	return err
-}
-
-func (s *server) listen(c *config.Config) error {
-	slots := make(chan struct{}, c.Server.MaxConnections)
-	for _, l := range c.Listen {
-		listener, err := listen(l.Address)
-		if err != nil {
-			return listenError(err, "listen", "--listen")
-		}
-		s.listeners = append(s.listeners, newBounded(listener, slots))
-	}
-	if c.Admin.Listen == "" {
-		return nil
-	}
-	listener, err := listen(c.Admin.Listen)
-	if err != nil {
-		return listenError(err, "admin.listen", "--admin")
-	}
-	s.operatorListener = listener
-	s.operator, err = s.operatorServer(c)
-	return err
-}
-
-func (s *server) closeListeners() {
-	for _, l := range s.listeners {
-		l.Close()
-	}
-	if s.operatorListener != nil {
-		s.operatorListener.Close()
-	}
-}
-
 // run begins to serve, and says on the log what is served where. A listener that fails is reported on failed.
 func (s *server) run() {
 	c := s.current.Load().config
+	s.awaitFollower()
 	for _, l := range s.listeners {
 		s.log.Info("listening", "address", address(l), "upstream", upstreamName(c))
 		s.start(s.public, l)
@@ -138,12 +85,23 @@ func (s *server) run() {
 		s.log.Info("listening for operators", "address", address(s.operatorListener), "paths", "/livez /readyz /metrics /v1/version")
 		s.start(s.operator, s.operatorListener)
 	}
+	s.work.Go(s.watchFleet)
+	for _, certs := range s.certificates {
+		s.work.Go(func() { certs.Watch(s.ending, watchPause) })
+	}
+	if c.Redis.StateURL != "" {
+		s.work.Go(func() {
+			s.askRedis(asked{"the Redis for state", "redis.state_url", c.Redis.StateURL, s.state, "serving without it", stateHint})
+		})
+	}
 	if s.redis == nil {
 		s.log.Info("no Redis is configured: responses are kept in near memory alone, which ends with this process",
 			"near", c.Near.Size.String(), "hint", "redis.url")
 		return
 	}
-	s.work.Go(s.askRedis)
+	s.work.Go(func() {
+		s.askRedis(asked{"Redis", "redis.url", c.Redis.URL, s.redis, "serving from near memory until it does", storeHint})
+	})
 }
 
 func (s *server) start(h *http.Server, l net.Listener) {
@@ -154,41 +112,42 @@ func (s *server) start(h *http.Server, l net.Listener) {
 	})
 }
 
-// askRedis says once whether Redis answers. It is no condition for serving: the store goes on without, and uses it when it is
-// there.
-func (s *server) askRedis() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	target := "?"
-	if t, err := store.ParseURL(s.current.Load().config.Redis.URL); err == nil {
-		target = t.String()
-	}
-	if err := s.redis.Ping(ctx).Err(); err != nil {
-		s.log.Warn("Redis does not answer: serving from near memory until it does", "redis", target, "error", err.Error(), "hint", "redis.url")
-		return
-	}
-	s.log.Info("Redis answers", "redis", target)
-}
-
 // drain ends the server, which already says on the operator's listener that it is not ready: for delay everything is still
-// served, then nothing new is accepted and what is in flight has until timeout to end. What is left then is cut.
+// served, then nothing new is accepted, connections that would last are told (proxy.Handler.Leave), and what is in flight has until
+// timeout to end. What is left then is cut.
 func (s *server) drain(ctx context.Context, delay, timeout time.Duration) error {
 	sleep(ctx, delay)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	s.leave()
 	if err := s.public.Shutdown(ctx); err != nil {
-		s.log.Warn("requests were cut: they had not ended in time", "timeout", timeout.String(), "hint", "drain.timeout")
+		if errors.Is(err, context.DeadlineExceeded) { // else a second signal, which its receiver tells of
+			s.log.Warn("requests were cut: they had not ended in time", "timeout", timeout.String(), "hint", "drain.timeout")
+		}
 		s.public.Close()
 	}
-	err := errors.Join(s.current.Load().close(ctx), s.closeStore(ctx))
+	s.leaving.retire(s.current.Load(), s.log)
+	s.leaving.wait(ctx)
+	err := s.closeStore(ctx)
 	if s.operator != nil {
+		s.feed.Close() // those who follow see the last requests
 		s.operator.Close()
 	}
+	s.end()
 	s.work.Wait()
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return nil
+}
+
+// leave lets no configuration take the place of the one in use any more, and tells connections that would last.
+func (s *server) leave() {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.left = true
+	s.leaving.tell()
+	s.current.Load().proxy.Leave()
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -198,18 +157,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-}
-
-func address(l net.Listener) string {
-	if l.Addr().Network() == "unix" {
-		return "unix:" + l.Addr().String()
-	}
-	return l.Addr().String()
-}
-
-func upstreamName(c *config.Config) string {
-	if text, _, ok := c.Named(c.Upstream); ok {
-		return text
-	}
-	return "of each site"
 }

@@ -1,16 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"cacheproxy/admin"
 	"cacheproxy/cmd/cacheproxy/internal/config"
+	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/proxy"
@@ -26,60 +27,108 @@ type snapshot struct {
 	proxy      *proxy.Handler
 	front      http.Handler // proxy behind the bounds of server
 	upstreams  []*upstream.Upstream
+
+	users   atomic.Int64 // requests that it serves, upgraded connections among them
+	retired atomic.Bool  // another one has taken its place
+	unused  chan struct{}
+	once    sync.Once // closes unused
+}
+
+// release ends one use.
+func (s *snapshot) release() {
+	if s.users.Add(-1) == 0 && s.retired.Load() {
+		s.once.Do(func() { close(s.unused) })
+	}
+}
+
+// retire says that nobody new will use it; unused is closed when those who do have ended.
+func (s *snapshot) retire() {
+	s.retired.Store(true)
+	if s.users.Load() == 0 {
+		s.once.Do(func() { close(s.unused) })
+	}
 }
 
 // parts outlive snapshots.
 type parts struct {
-	log     *slog.Logger
-	metrics *metrics.Metrics
-	store   *store.Store
+	log      *slog.Logger
+	metrics  *metrics.Metrics
+	store    *store.Store
+	follower *invalidation.Follower // of the log of purges
+	feed     *admin.Feed            // who follows the requests; nil without admin.listen
 }
 
 // build turns a loaded configuration into a snapshot. It connects to nothing.
 func build(loaded *config.Loaded, generation uint64, p parts) (*snapshot, error) {
 	c := loaded.Config
-	s := &snapshot{generation: generation, config: c}
+	s := &snapshot{generation: generation, config: c, unused: make(chan struct{})}
 	next, routes, err := s.route(p.metrics)
 	if err != nil {
 		return nil, err
 	}
-	trusted, err := prefixes(c.Client.Trusted)
+	options, err := proxyOptions(loaded)
 	if err != nil {
 		return nil, err
 	}
-	s.proxy, err = proxy.New(proxy.Options{
-		Next: next,
-		Route: func(site *policy.Site) http.RoundTripper {
-			if site.Index < 1 || site.Index > len(routes) {
-				return nil
-			}
-			return routes[site.Index-1] // the default site comes first: config.SiteSpecs
-		},
-		Store:  p.store,
+	options.Next = next
+	options.Route = func(site *policy.Site) http.RoundTripper {
+		if site.Index < 1 || site.Index > len(routes) {
+			return nil
+		}
+		return routes[site.Index-1] // the default site comes first: config.SiteSpecs
+	}
+	options.Store, options.Metrics, options.Log = p.store, p.metrics, p.log
+	options.Purge = purger(p.follower)
+	access := newAccessLog(c.Log, p.log, p.feed)
+	options.AccessLog, options.Logs = access.hook(), access.wants
+	if s.proxy, err = proxy.New(options); err != nil {
+		return nil, err
+	}
+	s.front = s.proxy
+	if bytes := int64(c.Server.MaxBody); bytes > 0 {
+		s.front = newBodyLimit(s.proxy, bytes, p.metrics, access.hook())
+	}
+	return s, nil
+}
+
+// proxyOptions is the part of the configuration that decides on requests and responses, wherever they come from.
+func proxyOptions(loaded *config.Loaded) (proxy.Options, error) {
+	c := loaded.Config
+	trusted, err := prefixes(c.Client.Trusted)
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	purge, err := prefixes(c.Client.Purge)
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	return proxy.Options{
 		Sites:  loaded.Sites,
-		Client: proxy.ClientOptions{Trusted: trusted, Header: c.Client.Header, IPv6Prefix: c.Client.IPv6Prefix},
+		Client: proxy.ClientOptions{Trusted: trusted, Header: c.Client.Header, IPv6Prefix: c.Client.IPv6Prefix, Purge: purge},
 		Cache: proxy.CacheOptions{
 			Name:        c.Cache.Name,
 			StatusField: proxy.StatusField(c.Cache.StatusField),
 			MaxObject:   int64(c.Cache.MaxObject),
 			MaxFill:     c.Cache.MaxFill.Std(),
-			Keep:        orLeast(c.Cache.Keep.Std()),
+			Keep:        orNone(c.Cache.Keep.Std()),
 			NoHeuristic: !c.Cache.Heuristic,
+			TagHeaders:  append([]string{}, c.Cache.TagHeaders...), // an empty list reads none
+			TagFields:   proxy.TagPolicy(c.Cache.TagFields),
 		},
 		Collapse:  proxy.CollapseOptions{Memory: int64(c.Collapse.Memory)},
-		Metrics:   p.metrics,
-		Log:       p.log,
-		AccessLog: newAccessLog(c.Log, p.log).hook(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.front = limitBody(s.proxy, int64(c.Server.MaxBody))
-	return s, nil
+		Malformed: malformed,
+		PurgeWait: c.Redis.Timeout.Std(),
+	}, nil
 }
 
-// orLeast replaces zero by the least there is: the options of proxy take zero for their default.
-func orLeast(d time.Duration) time.Duration { return max(d, 1) }
+// orNone replaces zero, which the options of proxy take for their default, by what is less than any time that a response has a use
+// for: policy.Freshness.Retention takes the longest of them.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
 
 // route builds the upstreams: the one of the default site, and for each other site its own or nil for the same.
 func (s *snapshot) route(m *metrics.Metrics) (next http.RoundTripper, routes []http.RoundTripper, err error) {
@@ -128,42 +177,6 @@ func (s *snapshot) close(ctx context.Context) error {
 		u.Close()
 	}
 	return err
-}
-
-// misdirected answers for hosts that no site names, where no upstream is configured for the others: RFC 9110 section 15.5.20.
-type misdirected struct{}
-
-func (misdirected) RoundTrip(r *http.Request) (*http.Response, error) {
-	const text = "this server does not answer for that host\n"
-	if r.Body != nil {
-		r.Body.Close()
-	}
-	return &http.Response{
-		StatusCode: http.StatusMisdirectedRequest, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "Cache-Control": {"no-store"}},
-		Body:          io.NopCloser(bytes.NewReader([]byte(text))),
-		ContentLength: int64(len(text)),
-		Request:       r,
-	}, nil
-}
-
-// limitBody refuses request bodies longer than bytes; 0 is no bound. Where the length is declared nothing is read; where it is
-// not, reading fails at the bound and the proxy answers 413 then.
-func limitBody(next http.Handler, bytes int64) http.Handler {
-	if bytes == 0 {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > bytes {
-			w.Header().Set("Connection", "close") // the body is not read
-			http.Error(w, fmt.Sprintf("the request body is longer than %d bytes", bytes), http.StatusRequestEntityTooLarge)
-			return
-		}
-		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(w, r.Body, bytes)
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 func prefixes(texts []string) ([]netip.Prefix, error) {

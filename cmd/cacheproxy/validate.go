@@ -34,7 +34,7 @@ func newValidate() *cobra.Command {
 		Long: `Validate reads the configuration from the same sources as serve, with the same precedence: flags, environment, file.
 It starts and connects nothing. Every mistake is reported with its file, line and key; the exit code is then 2.`,
 		Example: "  cacheproxy validate --config config.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, err := load(cmd)
 			result := verdict{OK: err == nil, File: cmd.Flag("config").Value.String()}

@@ -8,13 +8,16 @@ import (
 	"slices"
 	"strings"
 
+	"cacheproxy/policy"
 	"cacheproxy/store"
 )
 
 // check reports values that are well written and make no sense. Where a value could not even be read, it stays quiet.
 func (r *report) check(c *Config) {
 	r.checkServing(c)
-	r.checkUpstreams(c)
+	if !r.offline {
+		r.checkUpstreams(c)
+	}
 	r.checkTiers(c)
 	r.checkCaching(c)
 	r.checkClients(c)
@@ -32,10 +35,18 @@ func (r *report) checkServing(c *Config) {
 		}
 		seen[l.Address] = true
 	}
+	r.checkListeners(c)
 	r.above("server.header_timeout", int64(c.Server.HeaderTimeout), 0, "a head must arrive some time")
 	r.above("server.idle_timeout", int64(c.Server.IdleTimeout), 0, "")
+	r.above("server.body_timeout", int64(c.Server.BodyTimeout), 0, "")
+	r.above("server.write_timeout", int64(c.Server.WriteTimeout), 0, "")
+	r.above("server.max_fields", int64(c.Server.MaxFields), 0, "")
 	r.above("server.max_header", int64(c.Server.MaxHeader), 1023, "at least 1KiB")
+	if c.Server.MaxHeader > 1<<30 { // HTTP/2 announces it in 32 bits
+		r.addHint("server.max_header", "is too large", "at most 1GiB")
+	}
 	r.above("server.max_connections", int64(c.Server.MaxConnections), -1, "0 is no bound")
+	r.above("server.max_connections_per_client", int64(c.Server.MaxConnectionsPerClient), -1, "0 is no bound")
 	if c.Admin.Listen != "" {
 		if err := checkAddress(c.Admin.Listen); err != nil && !r.has("admin.listen") {
 			r.add("admin.listen", err.Error())
@@ -44,7 +55,7 @@ func (r *report) checkServing(c *Config) {
 			r.add("admin.listen", fmt.Sprintf("%q is also an address of listen", c.Admin.Listen))
 		}
 	}
-	if c.Admin.TokenFile != "" {
+	if c.Admin.TokenFile != "" && !r.offline {
 		token, err := os.ReadFile(c.Admin.TokenFile)
 		switch {
 		case err != nil:
@@ -106,9 +117,6 @@ func (r *report) checkUpstreams(c *Config) {
 }
 
 func (r *report) checkUpstream(path string, u Upstream, c *Config) {
-	if r.has(path) {
-		return
-	}
 	switch {
 	case u.URL != "":
 		at := path
@@ -131,37 +139,50 @@ func (r *report) checkUpstream(path string, u Upstream, c *Config) {
 
 // checkLink checks the upstream at address, written at the path at, whose other keys are below path.
 func (r *report) checkLink(at, path, address string, l Link) {
-	if r.has(path) {
-		return
-	}
 	if address == "" {
-		r.add(at, "is missing")
+		if !r.has(at) {
+			r.add(at, "is missing")
+		}
 		return
 	}
 	r.above(path+".connect_timeout", int64(l.ConnectTimeout), 0, "")
 	r.above(path+".head_timeout", int64(l.HeadTimeout), 0, "")
 	r.above(path+".idle_timeout", int64(l.IdleTimeout), 0, "")
-	switch key, message := l.check(address); {
-	case message == "":
-	case key == "url":
-		r.add(at, message)
-	default:
-		r.add(strings.TrimSuffix(path+"."+key, "."), message)
+	unread := r.has(path+".tls.cert") || r.has(path+".tls.key")
+	for _, m := range l.check(address) {
+		switch {
+		case m.Key == "url":
+			r.add(at, m.Message)
+		case unread && strings.HasPrefix(m.Key, "tls") && m.Key != "tls.ca": // half of a pair
+		default:
+			r.add(strings.TrimSuffix(path+"."+m.Key, "."), m.Message)
+		}
 	}
 }
 
-func (r *report) checkTiers(c *Config) {
-	if c.Redis.URL != "" && !r.has("redis.url") {
-		if client, err := store.Dial(c.Redis.URL, store.DialOptions{}); err != nil {
-			r.addHint("redis.url", strings.TrimPrefix(err.Error(), "store: `redis.url`: "), "redis://127.0.0.1:6379")
-		} else {
-			client.Close() // nothing was connected: Dial only reads the URL and the files it names
-		}
+// checkRedis asks store.Dial about a URL, so that what passes here starts.
+func (r *report) checkRedis(key, url string) {
+	if url == "" || r.has(key) {
+		return
 	}
+	client, err := store.Dial(url, store.DialOptions{ConfigKey: key})
+	if err != nil {
+		r.addHint(key, strings.TrimPrefix(err.Error(), "store: `"+key+"`: "), "redis://127.0.0.1:6379")
+		return
+	}
+	client.Close() // nothing was connected: Dial only reads the URL and the files it names
+}
+
+func (r *report) checkTiers(c *Config) {
+	r.checkRedis("redis.url", c.Redis.URL)
+	r.checkRedis("redis.state_url", c.Redis.StateURL)
 	r.above("redis.timeout", int64(c.Redis.Timeout), 0, "")
 	if c.Redis.Prefix == "" || strings.ContainsAny(c.Redis.Prefix, "{}*?[]^\\ \t\r\n") {
 		r.addHint("redis.prefix", fmt.Sprintf("%q must not be empty or contain { } * ? [ ] ^ \\ or spaces", c.Redis.Prefix),
 			"keys are found by pattern and kept together by braces")
+	}
+	if _, named := r.origins["redis.prefix"]; c.Redis.URL+c.Redis.StateURL != "" && r.kubernetes && !named {
+		r.addHint("redis.prefix", "must be named inside Kubernetes", "two services that share a Redis must not share keys: prefix: name-of-the-service")
 	}
 	r.above("breaker.failures", int64(c.Breaker.Failures), 0, "")
 	r.above("breaker.cooldown", int64(c.Breaker.Cooldown), 0, "")
@@ -171,10 +192,13 @@ func (r *report) checkTiers(c *Config) {
 		r.add("near.max_object", fmt.Sprintf("%s is more than near.size, %s", c.Near.MaxObject, c.Near.Size))
 	}
 	r.above("near.lease", int64(c.Near.Lease), 0, "")
+	if c.Near.Strict && c.Near.Lease < seconds(2) && !r.has("near.lease") {
+		r.addHint("near.lease", "must be at least 2s with near.strict", "a heartbeat is sent each second")
+	}
 }
 
-// token is what RFC 9110 section 5.6.2 calls one and RFC 8941 section 3.3.4 can carry: Cache-Status members begin with it.
-var token = regexp.MustCompile(`^[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_|~` + "`" + `-]*$`)
+// token is what RFC 9110 section 5.6.2 calls one, for Via, and RFC 8941 section 3.3.4 can carry: Cache-Status members begin with it.
+var token = regexp.MustCompile(`^[A-Za-z*][A-Za-z0-9!#$%&'*+.^_|~` + "`" + `-]*$`)
 
 func (r *report) checkCaching(c *Config) {
 	r.above("cache.max_object", int64(c.Cache.MaxObject), 0, "")
@@ -184,12 +208,20 @@ func (r *report) checkCaching(c *Config) {
 		r.addHint("cache.name", fmt.Sprintf("%q cannot stand in a Cache-Status field", c.Cache.Name), "letters, digits, - . _")
 	}
 	r.oneOf("cache.status_field", c.Cache.StatusField, "always", "trusted", "never")
+	r.oneOf("cache.tag_fields", c.Cache.TagFields, "strip", "keep")
+	for i, name := range c.Cache.TagHeaders {
+		if err := policy.CheckTagField(name); err != nil {
+			r.add(fmt.Sprintf("cache.tag_headers[%d]", i), err.Error())
+		}
+	}
 }
 
 func (r *report) checkClients(c *Config) {
-	for i, text := range c.Client.Trusted {
-		if _, err := ParsePrefix(text); err != nil {
-			r.add(fmt.Sprintf("client.trusted[%d]", i), err.Error())
+	for key, list := range map[string][]string{"client.trusted": c.Client.Trusted, "client.purge": c.Client.Purge} {
+		for i, text := range list {
+			if _, err := ParsePrefix(text); err != nil {
+				r.add(fmt.Sprintf("%s[%d]", key, i), err.Error())
+			}
 		}
 	}
 	r.oneOf("client.header", c.Client.Header, "X-Forwarded-For", "Forwarded")

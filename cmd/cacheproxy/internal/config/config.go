@@ -45,11 +45,16 @@ type Config struct {
 
 // Server bounds what one client may take of the public listeners.
 type Server struct {
-	HeaderTimeout  Duration `yaml:"header_timeout" env:"HEADER_TIMEOUT"`   // for a whole request head
+	HeaderTimeout  Duration `yaml:"header_timeout" env:"HEADER_TIMEOUT"`   // for a whole request head, a PROXY header, a TLS handshake
 	IdleTimeout    Duration `yaml:"idle_timeout" env:"IDLE_TIMEOUT"`       // between two requests of a connection
+	BodyTimeout    Duration `yaml:"body_timeout" env:"BODY_TIMEOUT"`       // for each further piece of a request's body
+	WriteTimeout   Duration `yaml:"write_timeout" env:"WRITE_TIMEOUT"`     // how long a client may take nothing of a response
 	MaxHeader      Size     `yaml:"max_header" env:"MAX_HEADER"`           // a request head
+	MaxFields      int      `yaml:"max_fields" env:"MAX_FIELDS"`           // field lines of a request head
 	MaxBody        Size     `yaml:"max_body" env:"MAX_BODY"`               // a request body; 0 = no bound
 	MaxConnections int      `yaml:"max_connections" env:"MAX_CONNECTIONS"` // open at once, all listeners together; 0 = no bound
+
+	MaxConnectionsPerClient int `yaml:"max_connections_per_client" env:"MAX_CONNECTIONS_PER_CLIENT"` // the same of one client; 0 = no bound
 }
 
 // Drain is how the process ends on SIGTERM.
@@ -136,6 +141,7 @@ type Client struct {
 	Trusted    []string `yaml:"trusted" env:"-"` // addresses and prefixes of peers whose Header is believed
 	Header     string   `yaml:"header" env:"HEADER"`
 	IPv6Prefix int      `yaml:"ipv6_prefix" env:"IPV6_PREFIX"` // bits that make one client
+	Purge      []string `yaml:"purge" env:"-"`                 // addresses and prefixes of clients that may use the PURGE method
 }
 
 // Cache holds what is true of all rules.
@@ -146,6 +152,8 @@ type Cache struct {
 	Heuristic   bool     `yaml:"heuristic" env:"HEURISTIC"`
 	Name        string   `yaml:"name" env:"NAME"`
 	StatusField string   `yaml:"status_field" env:"STATUS_FIELD"`
+	TagHeaders  []string `yaml:"tag_headers" env:"-"` // response fields that name tags
+	TagFields   string   `yaml:"tag_fields" env:"TAG_FIELDS"`
 }
 
 // Collapse bounds what fills hold in memory and how long others wait for them.

@@ -29,8 +29,8 @@ type nodeDecoder interface {
 // defaulter is implemented by elements of lists and maps whose defaults are not zero.
 type defaulter interface{ setDefaults() }
 
-// decode parses text into c. An empty file is a valid one.
-func (d *decoder) decode(text []byte, c *Config) {
+// decode parses text into the struct that c points at. An empty file is a valid one.
+func (d *decoder) decode(text []byte, c any) {
 	loader, err := yaml.NewLoader(bytes.NewReader(text))
 	if err != nil {
 		d.report.at("", 1, err.Error(), "")
@@ -61,7 +61,7 @@ func (d *decoder) decode(text []byte, c *Config) {
 func (d *decoder) syntax(err error) {
 	d.report.unread = true
 	var load *yaml.LoadError
-	if errors.As(err, &load) && load.Mark.Line > 0 {
+	if errors.As(err, &load) { // a byte that no text has is found before lines are counted
 		message := load.Message
 		if load.ContextMsg != "" {
 			message = load.ContextMsg + ": " + message
@@ -100,7 +100,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		target.decodeNode(d, n, path)
 		return
 	case encoding.TextUnmarshaler:
-		if !d.expect(n, yaml.ScalarNode, path, "is a single value") {
+		if v.Kind() == reflect.Struct && n.Kind == yaml.MappingNode || v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode {
+			break // the text is a short form of it
+		}
+		if !d.expect(n, yaml.ScalarNode, path, textForm(v)) {
 			return
 		}
 		if err := target.UnmarshalText([]byte(n.Value)); err != nil {
@@ -126,6 +129,19 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 			d.scalar(n, v, path)
 		}
 	}
+}
+
+// textForm says how a value that has a text form is written.
+func textForm(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Struct:
+		if keys := keysOf(v.Type()); len(keys) > 0 {
+			return "is text, or a map of keys: " + strings.Join(keys, ", ")
+		}
+	case reflect.Slice:
+		return "is a single value, or a list"
+	}
+	return "is a single value"
 }
 
 func (d *decoder) expect(n *yaml.Node, kind yaml.Kind, path, what string) bool {
@@ -190,26 +206,30 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Bool:
 		b, err := strconv.ParseBool(n.Value)
 		if err != nil || len(n.Value) < len("true") {
-			d.report.at(path, n.Line, fmt.Sprintf("%q is not true or false", n.Value), "")
+			d.report.at(path, n.Line, notBool(n.Value), "")
 			return
 		}
 		v.SetBool(b)
 	case reflect.Int:
 		number, err := strconv.ParseInt(n.Value, 10, 32)
 		if err != nil {
-			d.report.at(path, n.Line, fmt.Sprintf("%q is not a whole number", n.Value), "")
+			d.report.at(path, n.Line, notWhole(n.Value), "")
 			return
 		}
 		v.SetInt(number)
 	case reflect.Float64:
 		number, err := strconv.ParseFloat(n.Value, 64)
 		if err != nil {
-			d.report.at(path, n.Line, fmt.Sprintf("%q is not a number", n.Value), "")
+			d.report.at(path, n.Line, notNumber(n.Value), "")
 			return
 		}
 		v.SetFloat(number)
 	}
 }
+
+func notBool(text string) string   { return fmt.Sprintf("%q is not true or false", text) }
+func notWhole(text string) string  { return fmt.Sprintf("%q is not a whole number", text) }
+func notNumber(text string) string { return fmt.Sprintf("%q is not a number", text) }
 
 func newElement(t reflect.Type) reflect.Value {
 	element := reflect.New(t)

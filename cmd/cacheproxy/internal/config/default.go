@@ -2,6 +2,8 @@ package config
 
 import (
 	"time"
+
+	"cacheproxy/policy"
 )
 
 // Default returns the configuration of a process that was told nothing. config.example.yaml shows the same values, and a test
@@ -12,7 +14,10 @@ func Default() *Config {
 		Server: Server{
 			HeaderTimeout: seconds(10), // a head is a few packets; slower is an attack
 			IdleTimeout:   seconds(75), // longer than the 60 s that balancers keep idle connections
+			BodyTimeout:   seconds(60), // a phone that changes its network is back by then
+			WriteTimeout:  seconds(60), // the same
 			MaxHeader:     32 << 10,    // four times what browsers send with full cookies
+			MaxFields:     256,         // ten times what browsers send
 			MaxBody:       0,           // uploads stream through: the upstream knows its own bound
 		},
 		Drain: Drain{
@@ -33,6 +38,8 @@ func Default() *Config {
 			Heuristic:   true,
 			Name:        "cacheproxy",
 			StatusField: "always",
+			TagHeaders:  policy.DefaultTagFields(),
+			TagFields:   "strip", // they tell how a site is made
 		},
 		Collapse: Collapse{Memory: 256 << 20, Wait: seconds(3)},
 		Sessions: Sessions{Cookie: "session", TTL: Duration(time.Hour), MaxAge: Duration(24 * time.Hour), UserField: "user"},

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -59,13 +60,24 @@ func (r *report) scalar(c *Config, path, source, text string) {
 	r.set(path, source)
 }
 
-// scalarError takes the innermost reason out of the library's error.
+// scalarError takes the innermost reason out of the library's error. Where that is strconv's, it is said as for a file.
 func scalarError(err error) string {
 	var parse env.ParseError
-	if errors.As(err, &parse) {
+	if errors.As(err, &parse) { // which does not unwrap
 		err = parse.Err
 	}
-	return strings.TrimPrefix(err.Error(), "strconv.")
+	var number *strconv.NumError
+	if !errors.As(err, &number) {
+		return err.Error()
+	}
+	switch number.Func {
+	case "ParseBool":
+		return notBool(number.Num)
+	case "ParseFloat":
+		return notNumber(number.Num)
+	default:
+		return notWhole(number.Num)
+	}
 }
 
 func variableHint(name string, paths map[string]string) string {

@@ -47,6 +47,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	want := Default()
 	want.Upstream.URL = got.Upstream.URL
 	want.Upstreams, want.Sites, want.Rules = map[string]Group{}, []Site{}, []Rule{}
+	want.Client.Purge = []string{}
 	want.Client.Trusted, want.Limits, want.Events, want.Log.Redact = []string{}, []Limit{}, []Event{}, []string{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the example says\n%+v\nthe defaults are\n%+v", got, want)
@@ -154,7 +155,7 @@ func withBlock(lines []string, first, end int) string {
 // What the example only shows is right as well.
 func TestExampleBlocksAreValid(t *testing.T) {
 	blocks := exampleBlocks(t)
-	if len(blocks) != 7 {
+	if len(blocks) != 8 {
 		t.Errorf("found %d blocks marked #>", len(blocks))
 	}
 	for _, block := range blocks {

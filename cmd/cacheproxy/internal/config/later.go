@@ -62,17 +62,6 @@ const notYet = "not available yet in this version"
 
 // later reports every key that asks for a feature which this version does not have.
 func (r *report) later(c *Config) {
-	for i, l := range c.Listen {
-		path := c.Listen.path(i)
-		if l.TLS != (ListenerTLS{}) {
-			r.addHint(path+".tls", "TLS on a listener is "+notYet, "end TLS in front of cacheproxy")
-		}
-		if l.ProxyProtocol {
-			r.addHint(path+".proxy_protocol", "the PROXY protocol is "+notYet, "name the peer in client.trusted and read client.header")
-		}
-	}
-	r.laterIf(c.Redis.StateURL != "", "redis.state_url", "a second Redis for state is")
-	r.laterIf(c.Near.Strict, "near.strict", "strict near memory is")
 	r.laterIf(c.Collapse.Wait != Default().Collapse.Wait, "collapse.wait", "waiting for another replica's fetch is")
 	r.laterIf(len(c.Limits) > 0, "limits", "limits are")
 	r.laterIf(len(c.Events) > 0, "events", "events are")

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"cacheproxy/wire"
 )
 
 // Listeners are the addresses served. In the file they are a string, a map, or a list of either; a single one has the path
@@ -20,10 +22,68 @@ type Listener struct {
 	ProxyProtocol bool        `yaml:"proxy_protocol"`
 }
 
-// ListenerTLS names the PEM files of a listener's certificate.
-type ListenerTLS struct {
+// ListenerTLS are the certificates of a listener, a map or a list of maps; none = no TLS. A client that names no server gets the first.
+type ListenerTLS []Certificate
+
+// Certificate names the PEM files of a certificate with its chain, and of its key.
+type Certificate struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// Pairs are the files as package wire wants them.
+func (t ListenerTLS) Pairs() []wire.Pair {
+	pairs := make([]wire.Pair, len(t))
+	for i, c := range t {
+		pairs[i] = wire.Pair(c)
+	}
+	return pairs
+}
+
+func (t *ListenerTLS) decodeNode(d *decoder, n *yaml.Node, path string) {
+	n = d.visit(n, path)
+	items := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		items = n.Content
+	}
+	for i, item := range items {
+		at := path
+		if len(items) > 1 {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		if item.Kind != yaml.MappingNode {
+			d.report.at(at, item.Line, "is a map with cert and key, or a list of such maps", "")
+			return
+		}
+		var c Certificate
+		d.mapping(d.visit(item, at), structValue(&c), at)
+		*t = append(*t, c)
+	}
+}
+
+// checkListeners checks what the listeners need beside their addresses.
+func (r *report) checkListeners(c *Config) {
+	for i, l := range c.Listen {
+		path := c.Listen.path(i)
+		for j, pair := range l.TLS {
+			at := path + ".tls"
+			if len(l.TLS) > 1 {
+				at = fmt.Sprintf("%s[%d]", at, j)
+			}
+			switch _, err := wire.LoadCertificates([]wire.Pair{wire.Pair(pair)}, nil); {
+			case r.has(at):
+			case pair.Cert == "":
+				r.add(at+".cert", "is missing")
+			case pair.Key == "":
+				r.add(at+".key", "is missing")
+			case err != nil:
+				r.add(at, strings.TrimPrefix(err.Error(), "wire: "))
+			}
+		}
+		if l.ProxyProtocol && len(c.Client.Trusted) == 0 && !strings.HasPrefix(l.Address, "unix:") && !r.has("client.trusted") {
+			r.addHint(path+".proxy_protocol", "is read from the peers of client.trusted alone, which names none", "client: {trusted: [10.0.0.0/8]}")
+		}
+	}
 }
 
 // UnmarshalText takes the form that environment and flags have: one address.

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
 
 	"cacheproxy/policy"
 )
@@ -22,6 +24,9 @@ type Options struct {
 	File    string   // path of the YAML file; "" = none
 	Environ []string // as os.Environ returns it
 	Flags   []Flag
+	// Offline is for what only looks at messages: what the place provides where the configuration is served is not asked for then,
+	// which are upstreams, the files of secrets and certificates, and names in a Redis that is shared.
+	Offline bool
 }
 
 // Loaded is a configuration without mistakes, and what was compiled while checking it.
@@ -41,11 +46,14 @@ func Load(o Options) (*Loaded, error) {
 		}
 		(&decoder{report: r}).decode(text, c)
 	}
+	r.offline = o.Offline
+	r.kubernetes = !o.Offline && slices.ContainsFunc(o.Environ, func(v string) bool { return strings.HasPrefix(v, "KUBERNETES_SERVICE_HOST=") })
 	r.environment(o.Environ, c)
 	r.flags(o.Flags, c)
 	if r.unread {
 		return nil, r.sorted()
 	}
+	r.fit(c)
 	r.check(c)
 	r.later(c)
 	sites := r.compile(c)
@@ -53,6 +61,13 @@ func Load(o Options) (*Loaded, error) {
 		return nil, r.sorted()
 	}
 	return &Loaded{Config: c, Sites: sites}, nil
+}
+
+// fit lowers a default that another value, which the user gave, leaves no room for: what nobody wrote is nobody's mistake.
+func (r *report) fit(c *Config) {
+	if _, written := r.origins["near.max_object"]; !written {
+		c.Near.MaxObject = min(c.Near.MaxObject, c.Near.Size)
+	}
 }
 
 func readError(err error) string {
@@ -82,14 +97,15 @@ func (r *report) flags(flags []Flag, c *Config) {
 }
 
 // compile turns rules into what the proxy runs on, reporting each mistake where its rule was written. policy counts the sites
-// that have hosts, as SiteSpecs lists them; a site without hosts was reported by check and would shift the count.
+// that have hosts, as SiteSpecs lists them; a site without hosts was reported by check and would shift the count, so it gets one.
 func (r *report) compile(c *Config) *policy.Sites {
+	specs := c.SiteSpecs()
 	for i := range c.Sites {
 		if len(c.Sites[i].Hosts) == 0 {
-			return nil
+			specs[i+1].Hosts = []string{fmt.Sprintf("site-%d.invalid", i)}
 		}
 	}
-	sites, mistakes := policy.CompileSites(c.SiteSpecs())
+	sites, mistakes := policy.CompileSites(specs)
 	for _, m := range mistakes {
 		if !r.has(m.Path) {
 			r.add(m.Path, m.Err.Error())

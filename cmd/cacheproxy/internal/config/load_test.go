@@ -46,15 +46,24 @@ func TestMistakes(t *testing.T) {
 		{"map", "near: 5", `config.yaml:2: near: is a map of keys: size, max_object, strict, lease`},
 		{"scalar", "instance: [a]", `config.yaml:2: instance: is a single value`},
 		{"prefix", "client: {trusted: [10.0.0.1/8]}", `config.yaml:2: client.trusted[0]: "10.0.0.1/8" has bits outside its prefix: write 10.0.0.0/8`},
+		{"prefix of PURGE", "client: {purge: [office]}", `config.yaml:2: client.purge[0]: "office" is neither an address nor a prefix such as 10.0.0.0/8`},
+		{"tag header", "cache: {tag_headers: [X-Tags, 'a b']}", `config.yaml:2: cache.tag_headers[1]: "a b" is not the name of a field`},
+		{"tag header with a meaning", "cache: {tag_headers: [etag]}", `config.yaml:2: cache.tag_headers[0]: Etag has a meaning of its own, and fields of tags are kept from clients`},
+		{"tag header of groups", "cache: {tag_headers: [cache-groups]}", `config.yaml:2: cache.tag_headers[0]: Cache-Groups is read as RFC 9875 says, not as tags`},
+		{"tag fields", "cache: {tag_fields: drop}", `config.yaml:2: cache.tag_fields: "drop" is not one of strip, keep`},
 		{"word", "log: {format: xml}", `config.yaml:2: log.format: "xml" is not one of json, text`},
 		{"port alone", "listen: 8080", `config.yaml:2: listen: "8080" is a port alone: write :8080`},
 		{"address of a list", "listen:\n  - :8080\n  - nowhere", `config.yaml:4: listen[1]: "nowhere" is not an address: write :8080, 127.0.0.1:8080, [::1]:8080 or unix:/path`},
 		{"address twice", "listen: [':80', ':80']", `config.yaml:2: listen[1]: ":80" is listed twice`},
 		{"admin address is public", "listen: ':9090'\nadmin: {listen: ':9090'}", `config.yaml:3: admin.listen: ":9090" is also an address of listen`},
-		{"near", "near: {size: 1MiB}", `config.yaml:2: near.max_object: 4MiB is more than near.size, 1MiB`},
+		{"near", "near: {size: 1MiB, max_object: 2MiB}", `config.yaml:2: near.max_object: 2MiB is more than near.size, 1MiB`},
 		{"zero", "breaker: {failures: 0}", `config.yaml:2: breaker.failures: must be above 0`},
 		{"cache name", "cache: {name: my cache}", `config.yaml:2: cache.name: "my cache" cannot stand in a Cache-Status field (letters, digits, - . _)`},
+		{"cache name that is no token", "cache: {name: a/b}", `config.yaml:2: cache.name: "a/b" cannot stand in a Cache-Status field (letters, digits, - . _)`},
 		{"token file", "admin: {token_file: /does/not/exist}", `config.yaml:2: admin.token_file: /does/not/exist cannot be read: no such file or directory`},
+		{"state URL", "redis: {state_url: 'http://a'}", `config.yaml:2: redis.state_url: not a Redis URL: it starts with redis://, rediss://, unix://, redis+cluster://, redis+sentinel://, rediss+cluster:// or rediss+sentinel:// (redis://127.0.0.1:6379)`},
+		{"a URL as a duration", "redis: {timeout: 'redis://me:hunter2@a'}", `config.yaml:2: redis.timeout: "redis://...@a" is not a duration: write 300ms, 30s, 5m or 1h30m`},
+		{"a URL as a key", "redis: {'redis://me:hunter2@a': 1}", `config.yaml:2: redis.redis://...@a: unknown key (known here: url, state_url, timeout, prefix)`},
 		{"redis prefix", "redis: {prefix: '{a}'}", `config.yaml:2: redis.prefix: "{a}" must not be empty or contain { } * ? [ ] ^ \ or spaces (keys are found by pattern and kept together by braces)`},
 		{"named upstream", "upstreams: {shop: {members: [{url: 'http://a'}]}}\nsites: [{hosts: [a], upstream: shpo}]", `config.yaml:3: sites[0].upstream: "shpo" is not a name of upstreams (did you mean shop?)`},
 		{"upstream of a site without URL", "sites: [{hosts: [a], upstream: {host: b}}]", `config.yaml:2: sites[0].upstream.url: is missing`},
@@ -63,17 +72,19 @@ func TestMistakes(t *testing.T) {
 		{"no member", "upstreams: {shop: {}}", `config.yaml:2: upstreams.shop.members: lists no member (members: [{url: http://10.0.0.1:3000}])`},
 		{"second document", "---\nwire: true", `config.yaml:2: a second document begins here (one file is one document: remove the line ---)`},
 		{"syntax", "near: {size: 1MiB", `config.yaml:3: while parsing a flow mapping: did not find expected ',' or '}' (this is not valid YAML)`},
+		{"no text", "near: \x00", `config.yaml: control characters are not allowed (value: 0) (this is not valid YAML)`},
 
 		{"later: limits", "limits: [{name: a, limit: 1, window: 1h}]", `config.yaml:2: limits: limits are not available yet in this version`},
 		{"later: events", "events: [{channel: a, purge: {tags: [b]}}]", `config.yaml:2: events: events are not available yet in this version`},
 		{"later: sessions", "sessions: {ttl: 2h}", `config.yaml:2: sessions.ttl: sessions are not available yet in this version (leave it out)`},
 		{"later: warm", "warm: {refresh_ahead: {top: 5}}", `config.yaml:2: warm.refresh_ahead.top: warming is not available yet in this version (leave it out)`},
-		{"later: strict", "near: {strict: true}", `config.yaml:2: near.strict: strict near memory is not available yet in this version`},
+		{"short lease", "near: {strict: true, lease: 1s}", `config.yaml:2: near.lease: must be at least 2s with near.strict (a heartbeat is sent each second)`},
 		{"later: wait", "collapse: {wait: 1s}", `config.yaml:2: collapse.wait: waiting for another replica's fetch is not available yet in this version`},
-		{"later: state", "redis: {state_url: 'redis://a'}", `config.yaml:2: redis.state_url: a second Redis for state is not available yet in this version`},
 		{"later: members", "upstreams: {a: {members: [{url: 'http://a'}, {url: 'http://b'}]}}", `config.yaml:2: upstreams.a.members: more than one member is not available yet in this version`},
-		{"later: TLS", "listen: {address: ':1', tls: {cert: a, key: b}}", `config.yaml:2: listen.tls: TLS on a listener is not available yet in this version (end TLS in front of cacheproxy)`},
-		{"later: PROXY", "listen: [':2', {address: ':1', proxy_protocol: true}]", `config.yaml:2: listen[1].proxy_protocol: the PROXY protocol is not available yet in this version (name the peer in client.trusted and read client.header)`},
+		{"TLS without key", "listen: {address: ':1', tls: {cert: a}}", `config.yaml:2: listen.tls.key: is missing`},
+		{"TLS without files", "listen: {address: ':1', tls: [{cert: /none/a, key: b}]}", `config.yaml:2: listen.tls: open /none/a: no such file or directory`},
+		{"TLS of another form", "listen: {address: ':1', tls: [{cert: a, key: b}, c]}", `config.yaml:2: listen.tls[1]: is a map with cert and key, or a list of such maps`},
+		{"PROXY from nobody", "listen: [':2', {address: ':1', proxy_protocol: true}]", `config.yaml:2: listen[1].proxy_protocol: is read from the peers of client.trusted alone, which names none (client: {trusted: [10.0.0.0/8]})`},
 		{"later: rules", "rules:\n  - match: {path: /a}\n    limit: [a]\n    key: {session: [user]}\n    require_session: true", `config.yaml:4: rules[0].limit: limits are not available yet in this version
 config.yaml:5: rules[0].key.session: sessions are not available yet in this version
 config.yaml:6: rules[0].require_session: sessions are not available yet in this version`},
@@ -103,6 +114,10 @@ func TestUpstreamMistakes(t *testing.T) {
 		"upstream: [a]":                                           `config.yaml:1: upstream: is a URL, a name of upstreams, or a map with url`,
 		"upstream:\n  url: https://a\n  tls:\n    cert: /nothing": `config.yaml:4: upstream.tls.cert...`,
 		"upstream:\n  url: https://a\n  tls:\n    ca: /nothing":   `config.yaml:4: upstream.tls.ca: ...`,
+		"upstream: a:hunter2@b:1":                                 `config.yaml:1: upstream: has no scheme: write http:// in front of the host`,
+		"upstream: http://a:65536":                                `config.yaml:1: upstream: port 65536...`,
+		"upstream:\n  url: http://a\n  host: b c":                 `config.yaml:3: upstream.host: "b c" is not a host...`,
+		"upstream:\n  url: http://a\n  tls:\n    ca: /nothing":    `config.yaml:4: upstream.tls: http:// does not use TLS...`,
 		"upstream:\n  url: https://a\n  head_timeout: 0":          `config.yaml:3: upstream.head_timeout: must be above 0`,
 	} {
 		if _, got := load(t, text, nil); !says(got, want) {
@@ -128,13 +143,31 @@ rules:
   - match: {path: "no slash"}
     ignore: [no-stor]
 near: {size: big}
+upstreams:
+  shop:
+    members: [{url: "http://a:0"}]
+    head_timeout: 5
+    connect_timeout: 0
+    host: a b
+    tls:
+      ca: /nothing
+      cert: /nothing
+sites:
+  - rules: []
+  - hosts: [b]
+    upstream: shop
+    rules: [{tags: ["{path"]}]
+server: {max_header: 8GiB}
 `
 	_, got := load(t, text, []string{"CACHEPROXY_REDIS_TIMEOUT=soon", "CACHEPROXY_REDIS_ULR=redis://a", "CACHEPROXY_RULES=1"},
 		Flag{Name: "--listen", Key: "listen", Value: "8080"})
 	wanted := []string{
 		"config.yaml:1: listen: ", "config.yaml:4: rules[0].ttl: ", "config.yaml:5: rules[1].match.path: ", "config.yaml:6: rules[1].ignore[0]: ",
-		"config.yaml:7: near.size: ", `CACHEPROXY_REDIS_TIMEOUT: "soon" is not`, "CACHEPROXY_REDIS_ULR: no such key (did you mean CACHEPROXY_REDIS_URL?)",
-		"CACHEPROXY_RULES: no such key (rules is a list or a map: it goes into the file)", `--listen: "8080" is a port alone`, "upstream: nothing says",
+		"config.yaml:7: near.size: ", "config.yaml:10: upstreams.shop.members[0].url: port 0", "config.yaml:11: upstreams.shop.head_timeout: ",
+		"config.yaml:12: upstreams.shop.connect_timeout: must be above 0", `config.yaml:13: upstreams.shop.host: "a b"`,
+		"config.yaml:15: upstreams.shop.tls.ca: ", "config.yaml:16: upstreams.shop.tls.cert: ", "config.yaml:18: sites[0].hosts: ",
+		"config.yaml:18: sites[0].upstream: ", "config.yaml:21: sites[1].rules[0].tags[0]: ", "config.yaml:22: server.max_header: is too large (at most 1GiB)", `CACHEPROXY_REDIS_TIMEOUT: "soon" is not`, "CACHEPROXY_REDIS_ULR: no such key (did you mean CACHEPROXY_REDIS_URL?)",
+		"CACHEPROXY_RULES: no such key (rules is a list or a map: it goes into the file)", `--listen: "8080" is a port alone`,
 	}
 	lines := strings.Split(got, "\n")
 	for i, want := range wanted {
@@ -144,6 +177,32 @@ near: {size: big}
 	}
 	if len(lines) != len(wanted) {
 		t.Errorf("%d lines, want %d:\n%s", len(lines), len(wanted), got)
+	}
+}
+
+// --near-size 1MiB needs no second key because of a default of the first.
+func TestSmallNearMemory(t *testing.T) {
+	for _, size := range []string{"1MiB", "4MiB", "5MiB"} {
+		c, mistakes := load(t, upstreamLine, nil, Flag{"--near-size", "near.size", size})
+		if mistakes != "" || c.Near.MaxObject != min(c.Near.Size, Default().Near.MaxObject) {
+			t.Errorf("near.size %s: %s, %v", size, mistakes, c)
+		}
+	}
+}
+
+// A variable is told as a key of the file is, not in the words of Go.
+func TestMistakesInVariables(t *testing.T) {
+	for variable, want := range map[string]string{
+		"CACHEPROXY_WIRE=maybe":             `CACHEPROXY_WIRE: "maybe" is not true or false`,
+		"CACHEPROXY_BREAKER_FAILURES=many":  `CACHEPROXY_BREAKER_FAILURES: "many" is not a whole number`,
+		"CACHEPROXY_BREAKER_FAILURES=1e100": `CACHEPROXY_BREAKER_FAILURES: "1e100" is not a whole number`,
+		"CACHEPROXY_LOG_ACCESS_HITS=some":   `CACHEPROXY_LOG_ACCESS_HITS: "some" is not a number`,
+		"CACHEPROXY_NEAR_SIZE=lots":         `CACHEPROXY_NEAR_SIZE: "lots" is not a size: write bytes, 32KiB, 256MiB or 1GiB`,
+		"CACHEPROXY_DRAIN_DELAY=5":          `CACHEPROXY_DRAIN_DELAY: "5" has no unit: write 5s for seconds`,
+	} {
+		if _, got := load(t, upstreamLine, []string{variable}); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 
@@ -193,6 +252,24 @@ func TestPasswordsAreNotRepeated(t *testing.T) {
 	}
 }
 
+func TestPrefixInsideKubernetes(t *testing.T) {
+	pod := []string{"KUBERNETES_SERVICE_HOST=10.0.0.1"}
+	const want = "config.yaml:2: redis.prefix: must be named inside Kubernetes (two services that share a Redis must not share keys: prefix: name-of-the-service)"
+	if _, got := load(t, upstreamLine+"redis: {url: 'redis://a'}", pod); got != want {
+		t.Errorf("%q", got)
+	}
+	for text, environ := range map[string][]string{
+		"redis: {url: 'redis://a'}":             nil,
+		"redis: {url: 'redis://a', prefix: cp}": pod,
+		"near: {size: 64MiB}":                   pod,
+		"redis: {url: 'redis://b'}":             append(pod, "CACHEPROXY_REDIS_PREFIX=cp"),
+	} {
+		if _, got := load(t, upstreamLine+text, environ); got != "" {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
+
 func TestNamedUpstreamHasTheLinkOfItsGroup(t *testing.T) {
 	c, mistakes := load(t, "upstream: shop\nupstreams: {shop: {members: [{url: 'http://a'}], head_timeout: 5s}}\nsites: [{hosts: [b], upstream: {url: 'h2c://c', host: d}}]\n", nil)
 	if mistakes != "" {
@@ -223,5 +300,22 @@ func TestAliasesAndEmptyValues(t *testing.T) {
 	}
 	if c.Near != Default().Near || c.Redis.Prefix != "cp" || c.Rules[1].Match.Path != "/a" || *c.Rules[0].TTL != Duration(time.Minute) {
 		t.Errorf("%+v", c)
+	}
+}
+
+// A flag or a variable replaces the URL of a file, and what the file says of how to connect is still found there.
+func TestMistakeBesideAReplacedURL(t *testing.T) {
+	const text = "upstream:\n  url: http://a\n  tls:\n    ca: /nothing\n"
+	for _, test := range []struct {
+		environ []string
+		flags   []Flag
+	}{
+		{nil, []Flag{{"--upstream", "upstream", "https://b"}}},
+		{[]string{"CACHEPROXY_UPSTREAM=https://b"}, nil},
+		{[]string{"CACHEPROXY_UPSTREAM_URL=https://b"}, nil},
+	} {
+		if _, got := load(t, text, test.environ, test.flags...); !says(got, "config.yaml:4: upstream.tls.ca: ...") {
+			t.Errorf("%v: %s", test, got)
+		}
 	}
 }

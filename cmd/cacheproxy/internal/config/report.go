@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -57,10 +58,12 @@ type origin struct {
 
 // report collects mistakes and knows where keys were written.
 type report struct {
-	file     string
-	origins  map[string]origin // by path, as in rules[0].match.path
-	mistakes Mistakes
-	unread   bool // the file is not YAML: what it would have said is not known
+	file       string
+	origins    map[string]origin // by path, as in rules[0].match.path
+	mistakes   Mistakes
+	kubernetes bool // the environment is that of a pod
+	offline    bool // see Options
+	unread     bool // the file is not YAML: what it would have said is not known
 }
 
 // add reports a mistake at a path. It is placed where the path, or the nearest part above it, was written.
@@ -97,13 +100,10 @@ func (r *report) has(path string) bool {
 	return false
 }
 
-// set records that a variable or a flag set path; what the file said below it no longer counts.
+// set records that a variable or a flag set path. The URL that the file gave in a map no longer counts then; what it said there of
+// how to connect does (Upstream.UnmarshalText), and is still found where it was written.
 func (r *report) set(path, source string) {
-	for written := range r.origins {
-		if strings.HasPrefix(written, path+".") {
-			delete(r.origins, written)
-		}
-	}
+	delete(r.origins, path+".url")
 	r.origins[path] = origin{source: source}
 }
 
@@ -116,6 +116,11 @@ func (r *report) origin(path string) (origin, bool) {
 	}
 	return origin{}, false
 }
+
+// user is the user information of a URL, wherever it was written: what is quoted may be one that was put at the wrong place.
+var user = regexp.MustCompile(`://[^/@\s]*@`)
+
+func withoutUser(text string) string { return user.ReplaceAllString(text, "://...@") }
 
 // sorted returns the mistakes in the order of Mistakes, each once.
 func (r *report) sorted() Mistakes {
@@ -138,6 +143,10 @@ func (r *report) sorted() Mistakes {
 		}
 		return a.Line < b.Line
 	})
+	for i := range r.mistakes {
+		m := &r.mistakes[i]
+		m.Message, m.Key = withoutUser(m.Message), withoutUser(m.Key)
+	}
 	seen := map[Mistake]bool{}
 	unique := r.mistakes[:0]
 	for _, m := range r.mistakes {

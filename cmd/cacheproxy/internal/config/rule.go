@@ -21,6 +21,7 @@ type Rule struct {
 	Tags                 []string  `yaml:"tags"`
 	StripCookies         bool      `yaml:"strip_cookies"`
 	MaxObject            Size      `yaml:"max_object"`
+	Compress             string    `yaml:"compress"`
 	Collapse             *bool     `yaml:"collapse"`
 	Limit                []string  `yaml:"limit"`
 	RequireSession       bool      `yaml:"require_session"`
@@ -88,6 +89,7 @@ func ruleSpecs(rules []Rule) []policy.RuleSpec {
 			Tags:           r.Tags,
 			StripCookies:   r.StripCookies,
 			MaxObject:      int64(r.MaxObject),
+			Compress:       r.Compress,
 			Collapse:       r.Collapse,
 			Limit:          r.Limit,
 			RequireSession: r.RequireSession,

@@ -70,20 +70,48 @@ func (m *Member) setDefaults()   { m.Weight = 1 }
 // looksLikeURL tells a URL, also a broken one, from a name.
 func looksLikeURL(s string) bool { return strings.ContainsAny(s, ":/") }
 
-// check returns what is wrong with talking to address over l: the key below the upstream's own, "url" for the address itself,
-// and what to do. upstream.New is the judge, so that what passes here starts; a message repeats no user information.
-func (l Link) check(address string) (key, message string) {
-	if strings.HasPrefix(address, "unix:") || strings.Contains(address, "://") {
-		built, err := upstream.New(l.Options("", address, nil))
-		if err == nil {
-			built.Close()
-			return "", ""
-		}
-		text := strings.TrimPrefix(err.Error(), "upstream default: ")
-		if key, message, found := strings.Cut(text, ": "); found && (key == "url" || strings.HasPrefix(key, "tls")) {
-			return strings.ReplaceAll(key, "tls.cert, tls.key", "tls"), message
-		}
-		return "", text
+// check returns all that is wrong with talking to address over l: the keys below the upstream's own, "url" for the address itself.
+// upstream.New is the judge, so that what passes here starts; it stops at the first mistake, so it is asked about each part alone. A
+// message repeats no user information.
+func (l Link) check(address string) Mistakes {
+	found := Link{}.judge(address)
+	parts := []Link{{Host: l.Host}}
+	secure := "https://localhost"
+	if len(found) == 0 && !strings.HasPrefix(strings.ToLower(address), "https:") {
+		secure = address // and any tls is a mistake
+		parts = append(parts, Link{TLS: l.TLS})
+	} else {
+		parts = append(parts, Link{TLS: UpstreamTLS{CA: l.TLS.CA}}, Link{TLS: UpstreamTLS{Cert: l.TLS.Cert, Key: l.TLS.Key}})
 	}
-	return "url", fmt.Sprintf("%q has no scheme: write http://%s", address, address)
+	for _, part := range parts {
+		found = append(found, part.judge(secure)...)
+	}
+	return found
+}
+
+// judge is the first mistake that upstream.New finds, if any.
+func (l Link) judge(address string) Mistakes {
+	if !strings.HasPrefix(address, "unix:") && !strings.Contains(address, "://") {
+		if strings.Contains(address, "@") { // a password, perhaps
+			return Mistakes{{Key: "url", Message: "has no scheme: write http:// in front of the host"}}
+		}
+		return Mistakes{{Key: "url", Message: fmt.Sprintf("%q has no scheme: write http://%s", address, address)}}
+	}
+	built, err := upstream.New(l.Options("", address, nil))
+	if err == nil {
+		built.Close()
+		return nil
+	}
+	text := strings.TrimPrefix(err.Error(), "upstream default: ")
+	key, message, _ := strings.Cut(text, ": ")
+	switch {
+	case key == "url" || key == "host" || key == "tls" || key == "tls.ca":
+		return Mistakes{{Key: key, Message: message}}
+	case key == "tls.cert, tls.key":
+		return Mistakes{{Key: "tls", Message: message}}
+	case strings.HasPrefix(key, "tls"): // one without the other
+		return Mistakes{{Key: "tls.cert", Message: text}}
+	default:
+		return Mistakes{{Message: text}}
+	}
 }
