@@ -3,7 +3,6 @@ package redistest
 import (
 	"context"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -162,15 +161,4 @@ func await(t testing.TB, what string, is func(context.Context) bool) {
 			t.Fatalf("redistest: after %v it is not so that %s", patience, what)
 		}
 	}
-}
-
-// serverAt returns the server with this address, nil where there is none.
-func serverAt(servers []*Server, addr string) *Server {
-	_, port, _ := net.SplitHostPort(addr)
-	for _, s := range servers {
-		if strconv.Itoa(s.port) == port {
-			return s
-		}
-	}
-	return nil
 }
