@@ -264,8 +264,9 @@ func TestReplacedChunksExpireSoon(t *testing.T) {
 func TestEarlierUploadDoesNotReplaceALaterOne(t *testing.T) {
 	s, client, m := chunkStore(t, func(o *Options) { o.NearMaxObject = 1 << 20 })
 	d := draft("http://a.example/x")
+	begin := time.Now().Add(-time.Minute)
 	for _, d.Fill = range []uint64{2, 1} {
-		d.ResponseTime = time.Now().Add(time.Duration(d.Fill)*time.Second - time.Minute)
+		d.ResponseTime = begin.Add(time.Duration(d.Fill) * time.Second)
 		uploaded(t, s, d, bytesOf(d.Fill, 1<<21))
 	}
 	if n := count(t, m, "saves_total", "result", savedRefused); n != 1 {

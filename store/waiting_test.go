@@ -269,8 +269,9 @@ func TestSavesThatWaitPastTheirTimeAreNotFound(t *testing.T) {
 func TestResponseThatOutgrowsNearMemory(t *testing.T) {
 	const url = "http://a.example/v"
 	red := header("Color", "red", "Size", "s")
+	now := time.Now()
 	at := func(d Draft, age time.Duration, size int) Draft {
-		d.ResponseTime, d.Body = time.Now().Add(-age), make([]byte, size)
+		d.ResponseTime, d.Body = now.Add(-age), make([]byte, size)
 		return d
 	}
 	for _, c := range []struct {

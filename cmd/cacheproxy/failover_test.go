@@ -35,7 +35,7 @@ func TestFailover(t *testing.T) {
 
 func testFailover(t *testing.T, url string, master *redistest.Server, paused bool) {
 	origin := newPageOrigin(t)
-	p := start(t, []string{"CACHEPROXY_LOG_ACCESS_SAMPLE=0"}, "--upstream", "http://"+origin.address, "--redis", url)
+	p := start(t, []string{"CACHEPROXY_LOG_ACCESS_SAMPLE=0", "CACHEPROXY_REDIS_TIMEOUT=1s"}, "--upstream", "http://"+origin.address, "--redis", url)
 	address := strings.TrimPrefix(p.public, "http://")
 	ctx, end := context.WithCancel(t.Context())
 	load := func(what, path string, pages uint64) (wait func() *seen) {

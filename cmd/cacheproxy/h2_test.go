@@ -257,6 +257,7 @@ func (f *framed) ask(stream uint32, name string) {
 // wants asks for a page and wants what the upstream says to nobody else.
 func (f *framed) wants(t testing.TB, stream uint32, name string) {
 	t.Helper()
+	_ = f.SetDeadline(time.Now().Add(limit))
 	f.ask(stream, name)
 	if got := f.answer(stream); got != "200 "+pageBody(name) {
 		t.Errorf("stream %d asked for %s and got %s", stream, name, got)
