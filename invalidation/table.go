@@ -186,13 +186,17 @@ type Judgement struct {
 	Verdict
 	Soft Seq    // of the newest soft record that selects it, where the verdict is Stale
 	UpTo Number // which records were looked at
+
+	// Floor and Epoch are the table's in that moment: nothing is said of records up to the floor, nor of another epoch.
+	Floor Number
+	Epoch Epoch
 }
 
 // Judge looks at the records for a stored response of this epoch. since is where the last look ended; 0 = there was none.
 func (t *Table) Judge(s *Subject, since Number) (j Judgement) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	j.UpTo = Number(t.head.Load())
+	j.UpTo, j.Floor, j.Epoch = t.Head(), t.Floor(), t.Epoch()
 	consider := func(n newest) {
 		switch {
 		case n.hard > s.BodyAsOf:

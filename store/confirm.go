@@ -39,10 +39,13 @@ func (s *saver) check(t *task, keys resourceKeys, variant string, ttl time.Durat
 	ctx, cancel := context.WithTimeout(s.kill, checkPatience)
 	defer cancel()
 	newest, err := s.follower.Newest(ctx)
-	if err != nil || !s.follower.Reached(ctx, newest) || !current(s.follower.Table(), t.stamp) {
+	if err != nil || !s.follower.Reached(ctx, newest) {
 		return savedUnchecked // it expires by itself
 	}
 	j := s.follower.Table().Judge(t.entry.subject(), 0)
+	if t.stamp.mark.Number < j.Floor || t.entry.Epoch() != uint64(j.Epoch) {
+		return savedUnchecked
+	}
 	if j.Verdict == invalidation.Forgotten {
 		forget := func(ctx context.Context) error {
 			return forgetScript.Run(ctx, s.far.client, []string{keys.entryKey(variant), keys.root}, variant, fillHex(t.entry.Fill())).Err()

@@ -192,7 +192,7 @@ func (r *far) read(ctx context.Context, key policy.Key, h http.Header) (reading,
 		return got, err
 	}
 	got.entry, got.strange = r.admit(block, key, chosen, h)
-	if got.entry != nil && r.table != nil && (r.table.Floor() > begun || !judge(r.table, got.entry)) {
+	if got.entry != nil && r.table != nil && !judgeFrom(r.table, got.entry, begun) {
 		got.entry = nil // a purge forbids it, or may have
 	}
 	return got, nil

@@ -252,7 +252,7 @@ func (n *near) put(e *Entry, stamp Stamp) bool {
 
 // permits reports whether no purge forbids what was fetched for a lookup at the stamp.
 func (n *near) permits(e *Entry, stamp Stamp) bool {
-	return current(n.table, stamp) && judge(n.table, e)
+	return current(n.table, stamp) && judgeFrom(n.table, e, stamp.mark.Number)
 }
 
 // putIfAbsent is put for an entry in chunks, unless the same fetch is there, whole.

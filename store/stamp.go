@@ -47,19 +47,23 @@ func (d *Draft) DerivedFrom(e *Entry) { d.BodyAsOf = min(d.BodyAsOf, e.BodyAsOf(
 //
 // Below the floor of the table a purge that selects it may have been forgotten: it may not be served. Entries of near memory are
 // looked at before that (Store.Advance).
-func judge(t *invalidation.Table, e *Entry) bool {
+func judge(t *invalidation.Table, e *Entry) bool { return judgeFrom(t, e, 0) }
+
+// judgeFrom is judge for an entry that somebody came by who had begun then: what was forgotten since may have forbidden it, unless it was looked
+// at later.
+//
+// Where the floor is, and which epoch it is, the judgement says: the table may be emptied in this moment, and then it has nothing against
+// the entry.
+func judgeFrom(t *invalidation.Table, e *Entry, begun invalidation.Number) bool {
 	since := e.checked()
-	switch {
-	case t == nil || since == t.Head():
+	if t == nil || since == t.Head() {
 		return true
-	case since != 0 && since < t.Floor(), e.Epoch() != uint64(t.Epoch()):
-		return false
 	}
 	j := t.Judge(e.subject(), since)
-	switch j.Verdict {
-	case invalidation.Forgotten:
+	switch begun = max(begun, since); {
+	case j.Verdict == invalidation.Forgotten, begun != 0 && begun < j.Floor, e.Epoch() != uint64(j.Epoch):
 		return false
-	case invalidation.Stale:
+	case j.Verdict == invalidation.Stale:
 		e.markStale(j.Soft)
 	}
 	e.setChecked(j.UpTo)
@@ -94,15 +98,13 @@ func (s *Store) Purged(d *Draft, size int64, since, now Stamp) bool {
 	if s.near.table == nil || !now.Later(since) {
 		return false
 	}
-	if since.mark.Number < s.near.table.Floor() || since.mark.Epoch != s.near.table.Epoch() {
-		return true
-	}
 	tags, groups := policy.SplitTags(d.Tags)
 	subject := invalidation.Subject{
 		URL: d.Key.URL, BodyAsOf: since.mark.Seq, ValidAsOf: since.mark.Seq, Status: d.Status, ContentType: d.Header.Get("Content-Type"),
 		Size: size, StoredAt: d.ResponseTime.UnixMicro(), Tags: tags, Groups: groups,
 	}
-	return s.near.table.Judge(&subject, 0).Verdict != invalidation.Keeps
+	verdict := s.near.table.Judge(&subject, 0)
+	return verdict.Verdict != invalidation.Keeps || since.mark.Number < verdict.Floor || since.mark.Epoch != verdict.Epoch
 }
 
 // Permits reports whether no purge forbids the entry now.
