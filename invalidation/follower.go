@@ -54,14 +54,13 @@ type Follower struct {
 	known  map[string]bool // replicas that have been seen, and have not left
 	looked time.Time       // when that was
 	oldest Seq             // record in the log, at the last heartbeat
-	beaten int64           // the clock of Redis at the last heartbeat that was accepted, in microseconds; 0 = none was
-	heard  time.Time       // when its answer came
 	level  time.Time       // when all that the log held was applied, for the last time that this is known of (status.go)
 
-	started time.Time    // what lease is counted from, on the monotonic clock
-	lease   atomic.Int64 // until when this replica may serve what it holds; only where it is strict
-	sweeper Sweeper      // nil = this replica takes no part in sweeping
-	serving atomic.Bool  // registered, and all that was retained when it registered is applied
+	started time.Time               // what lease is counted from, on the monotonic clock
+	lease   atomic.Int64            // until when this replica may serve what it holds; only where it is strict
+	clock   atomic.Pointer[reading] // of the last heartbeat that was accepted; nil = none was
+	sweeper Sweeper                 // nil = this replica takes no part in sweeping
+	serving atomic.Bool             // registered, and all that was retained when it registered is applied
 
 	working sync.WaitGroup // the loop
 	ctx     context.Context
@@ -146,19 +145,27 @@ const (
 // Provisional is for how long an entry is written that is not checked yet.
 func (f *Follower) Provisional() time.Duration { return min(provisional, f.opt.Horizon/4) }
 
+// reading is what the clock of Redis showed.
+type reading struct {
+	at    int64     // microseconds
+	heard time.Time // when that came here
+}
+
+// now is what it shows by now, or a little less.
+func (r *reading) now() int64 { return r.at + time.Since(r.heard).Microseconds() }
+
 // NotAfter is until when what is fetched for a lookup of this moment may be written, in microseconds by the clock of Redis. It is too early
-// rather than too late. ok is false where this replica is not registered: nothing may be written then.
+// rather than too late. ok is false where this replica is not registered: nothing may be written then. Every lookup asks, so it waits for
+// nobody.
 func (f *Follower) NotAfter() (at int64, ok bool) {
 	if f.log == nil {
 		return 0, true
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.beaten == 0 || !f.serving.Load() {
+	clock := f.clock.Load()
+	if clock == nil || !f.serving.Load() {
 		return 0, false
 	}
-	now := f.beaten + time.Since(f.heard).Microseconds()
-	return now + (f.opt.Horizon - f.Provisional() - min(margin, f.opt.Horizon/4)).Microseconds(), true
+	return clock.now() + (f.opt.Horizon - f.Provisional() - min(margin, f.opt.Horizon/4)).Microseconds(), true
 }
 
 // Newest is the position of the newest record, as the master of the log has it now.

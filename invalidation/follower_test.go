@@ -235,6 +235,28 @@ func TestHorizon(t *testing.T) {
 	}
 }
 
+// What every lookup does waits for nobody, least of all for a purge that is being applied.
+func TestLookupsTakeNoLock(t *testing.T) {
+	f := newFleet(t, redistest.Start(t).URL, 1)[0]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.table.mu.Lock()
+	defer f.table.mu.Unlock()
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		m := f.Table().Mark()
+		if at, ok := f.NotAfter(); !ok || at == 0 || m.Number != f.Table().Head() || f.Fenced() || !f.Registered() {
+			t.Errorf("%v, %d, %v", m, at, ok)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit / 4):
+		t.Error("a lookup waits")
+	}
+}
+
 func TestLogInThisProcess(t *testing.T) {
 	f, err := Start(Options{Instance: "alone"})
 	if err != nil {

@@ -52,9 +52,11 @@ func (f *Follower) forgetting(s Sweeper) {
 		f.pause(max(f.opt.Horizon/8, 10*time.Millisecond))
 		now := f.opt.Now()
 		if f.log != nil {
-			f.mu.Lock()
-			now = time.UnixMicro(f.beaten + time.Since(f.heard).Microseconds()) // by the clock of Redis, or before it
-			f.mu.Unlock()
+			clock := f.clock.Load()
+			if clock == nil {
+				continue
+			}
+			now = time.UnixMicro(clock.now())
 		}
 		if f.due(now) > 0 {
 			s.Advance(f.ctx)

@@ -43,10 +43,10 @@ const (
 type Table struct {
 	head  atomic.Uint64
 	floor atomic.Uint64
-	epoch atomic.Uint64 // of at
+	epoch atomic.Uint64        // of the last record applied
+	mark  atomic.Pointer[Mark] // of head
 
 	mu     sync.RWMutex
-	at     Position // of the last record applied
 	names  map[name]newest
 	listed []*listed  // in the order of their numbers
 	order  []numbered // all, in that order: to be forgotten
@@ -83,7 +83,7 @@ type listed struct {
 // NewTable makes a table that holds no record yet.
 func NewTable() *Table {
 	t := &Table{names: make(map[name]newest)}
-	t.head.Store(1) // so that the zero Number is before all
+	t.moveTo(Mark{Number: 1}) // so that the zero Number is before all
 	return t
 }
 
@@ -97,11 +97,14 @@ func (t *Table) Floor() Number { return Number(t.floor.Load()) }
 // Epoch is that of the last record applied; 0 = there is none yet.
 func (t *Table) Epoch() Epoch { return Epoch(t.epoch.Load()) }
 
-// Mark is the present moment.
-func (t *Table) Mark() Mark {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return Mark{Number(t.head.Load()), t.at}
+// Mark is the present moment. Every lookup takes it, so it waits for nobody.
+func (t *Table) Mark() Mark { return *t.mark.Load() }
+
+// moveTo moves the head. Who reads it meanwhile has a mark that is too early rather than too late. Called with the lock held.
+func (t *Table) moveTo(m Mark) {
+	t.epoch.Store(uint64(m.Epoch))
+	t.head.Store(uint64(m.Number))
+	t.mark.Store(&m)
 }
 
 // Len is the number of records held.
@@ -125,9 +128,7 @@ func (t *Table) Apply(r *Record) {
 		glob, _ := CompileGlob(r.Selector) // was checked when it was appended
 		t.listed = append(t.listed, &listed{one, glob})
 	}
-	t.at = r.Position()
-	t.epoch.Store(uint64(r.Epoch))
-	t.head.Store(uint64(one.number))
+	t.moveTo(Mark{one.number, r.Position()})
 }
 
 // Doubt forgets all records, and has everything that was looked at or begun before be doubted too: it is below the floor. The log goes
@@ -136,11 +137,10 @@ func (t *Table) Doubt(at Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.names)
-	t.listed, t.order, t.at = nil, nil, at
-	t.epoch.Store(uint64(at.Epoch))
-	number := t.head.Load() + 1
-	t.floor.Store(number)
-	t.head.Store(number)
+	t.listed, t.order = nil, nil
+	number := t.Head() + 1
+	t.floor.Store(uint64(number))
+	t.moveTo(Mark{number, at})
 }
 
 // names are what a simple record selects by.

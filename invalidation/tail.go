@@ -149,8 +149,9 @@ func (f *Follower) beat() error {
 	if b.newest <= last.Seq {
 		f.isLevel(asked)
 	}
+	f.clock.Store(&reading{b.at, time.Now()})
 	f.mu.Lock()
-	f.beaten, f.heard, f.oldest = b.at, time.Now(), b.oldest
+	f.oldest = b.oldest
 	look := time.Since(f.looked) >= beatInterval
 	if b.newest == last.Seq { // else it may be a record that all others think this replica is fenced for
 		f.lease.Store(int64(sent.Sub(f.started) + f.opt.Lease))
