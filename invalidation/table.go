@@ -15,7 +15,7 @@ type Subject struct {
 	ValidAsOf   Seq // applied before the lookup that led to its last fetch or validation
 	Status      int
 	ContentType string
-	Size        int64    // bytes of body
+	Size        int64    // bytes of body; -1 = not known yet: it is taken for any
 	StoredAt    int64    // last stored or validated, microseconds since 1970 by the clock of Redis
 	Tags        []string // its own and those of the rules
 	Groups      []string // RFC 9875
@@ -344,7 +344,7 @@ func (f *Filters) pass(s *Subject) bool {
 	case f.StoredBefore > 0 && s.StoredAt >= f.StoredBefore:
 		return false
 	}
-	return s.Size >= f.MinSize && (f.MaxSize == 0 || s.Size <= f.MaxSize)
+	return s.Size < 0 || s.Size >= f.MinSize && (f.MaxSize == 0 || s.Size <= f.MaxSize)
 }
 
 // mediaTypeMatches compares without parameters and case; the pattern's `*` stands for any text.

@@ -131,9 +131,12 @@ func (p *plan) purgedFor(j *journey) bool {
 	return p.x.h.opt.Store.Purged(&d, p.length(), p.x.stamp, j.stamp)
 }
 
-// length is the body's as far as the head says it.
+// length is the body's if the head says it, else -1.
 func (p *plan) length() int64 {
-	n, _ := strconv.ParseInt(p.header.Get("Content-Length"), 10, 64)
+	n, err := strconv.ParseInt(p.header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return -1
+	}
 	return n
 }
 

@@ -53,26 +53,37 @@ func TestPurgedResponsesAreFetchedAgain(t *testing.T) {
 	}
 }
 
-// Who comes after a purge is not answered by a fetch that began before it, though the purge's tag is known only from the response.
+// Who comes after a purge is not answered by a fetch that began before it, though what the purge asks of it, a tag, is known only from the
+// response; nor where that is not known from its head either.
 func TestJoiningAFetchOfBeforeAPurge(t *testing.T) {
-	arrived, answer := make(chan struct{}, 10), make(chan struct{})
-	r, purge := purgeRig(t, func(w http.ResponseWriter, _ *http.Request) {
-		arrived <- struct{}{}
-		<-answer
-		w.Header().Set("Cache-Control", "max-age=60")
-		w.Header().Set("Surrogate-Key", "x")
-	})
-	ended := make(chan struct{}, 2)
-	ask := func() { r.get("/a"); ended <- struct{}{} }
-	go ask()
-	<-arrived
-	purge(invalidation.Purge{Kind: invalidation.KindTag, Tags: []string{"x"}})
-	go ask()
-	r.awaitWaiters(2)
-	close(answer)
-	<-ended
-	<-ended
-	r.wantHits(2)
+	for name, p := range map[string]invalidation.Purge{
+		"tag":           {Kind: invalidation.KindTag, Tags: []string{"x"}},
+		"size":          {Kind: invalidation.KindAll, Filters: invalidation.Filters{MinSize: 1000}},
+		"size, at most": {Kind: invalidation.KindAll, Filters: invalidation.Filters{MaxSize: 4000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			arrived, answer := make(chan struct{}, 10), make(chan struct{})
+			r, purge := purgeRig(t, func(w http.ResponseWriter, _ *http.Request) {
+				arrived <- struct{}{}
+				<-answer
+				w.Header().Set("Cache-Control", "max-age=60")
+				w.Header().Set("Surrogate-Key", "x")
+				w.(http.Flusher).Flush() // no length is known
+				_, _ = w.Write(make([]byte, 3000))
+			})
+			ended := make(chan struct{}, 2)
+			ask := func() { r.get("/a"); ended <- struct{}{} }
+			go ask()
+			<-arrived
+			purge(p)
+			go ask()
+			r.awaitWaiters(2)
+			close(answer)
+			<-ended
+			<-ended
+			r.wantHits(2)
+		})
+	}
 }
 
 // awaitWaiters waits until so many requests wait for one fetch.

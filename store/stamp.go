@@ -93,18 +93,36 @@ func (s *saver) provisional(ttl time.Duration) time.Duration {
 func (s Stamp) Later(than Stamp) bool { return s.mark.Number > than.mark.Number }
 
 // Purged reports whether a response, fetched for a lookup at the stamp since, was purged, hard or soft, by what had been applied at the later
-// stamp now: who looked it up then may not be answered by that fetch. d says what the purges look at; its body need not be there.
+// stamp now: who looked it up then may not be answered by that fetch. d says what the purges look at; its body need not be there. size is
+// the body's, -1 where it is not known yet.
 func (s *Store) Purged(d *Draft, size int64, since, now Stamp) bool {
 	if s.near.table == nil || !now.Later(since) {
 		return false
 	}
-	tags, groups := policy.SplitTags(d.Tags)
-	subject := invalidation.Subject{
-		URL: d.Key.URL, BodyAsOf: since.mark.Seq, ValidAsOf: since.mark.Seq, Status: d.Status, ContentType: d.Header.Get("Content-Type"),
-		Size: size, StoredAt: d.ResponseTime.UnixMicro(), Tags: tags, Groups: groups,
+	return s.purgedSince(d.subject(size), since)
+}
+
+// PurgedSince reports whether a stored response was purged, hard or soft, since a lookup at the stamp.
+func (s *Store) PurgedSince(e *Entry, since Stamp) bool {
+	if s.near.table == nil || s.near.table.Head() == since.mark.Number {
+		return false
 	}
-	verdict := s.near.table.Judge(&subject, 0)
-	return verdict.Verdict != invalidation.Keeps || since.mark.Number < verdict.Floor || since.mark.Epoch != verdict.Epoch
+	return s.purgedSince(e.subject(), since)
+}
+
+func (s *Store) purgedSince(subject *invalidation.Subject, since Stamp) bool {
+	subject.BodyAsOf, subject.ValidAsOf = since.mark.Seq, since.mark.Seq
+	j := s.near.table.Judge(subject, 0)
+	return j.Verdict != invalidation.Keeps || since.mark.Number < j.Floor || since.mark.Epoch != j.Epoch
+}
+
+// subject is what purges look at.
+func (d *Draft) subject(size int64) *invalidation.Subject {
+	tags, groups := policy.SplitTags(d.Tags)
+	return &invalidation.Subject{
+		URL: d.Key.URL, BodyAsOf: invalidation.Seq(d.BodyAsOf), ValidAsOf: invalidation.Seq(d.ValidAsOf), Status: d.Status,
+		ContentType: d.Header.Get("Content-Type"), Size: size, StoredAt: d.ResponseTime.UnixMicro(), Tags: tags, Groups: groups,
+	}
 }
 
 // Permits reports whether no purge forbids the entry now.
