@@ -188,6 +188,10 @@ func (x *exchange) freshen(res *http.Response, sent, got time.Time) answer {
 		x.refused(why)
 		return answer{entry: updated, status: res.StatusCode, reason: why, personal: true}
 	}
+	if x.h.opt.Store.PurgedSince(x.stored, x.stamp) { // by a tag, say, that the 304 has taken from it: the purge would not find it any more
+		x.refused(policy.Stale)
+		return answer{entry: updated, status: res.StatusCode, reason: policy.Stale, personal: true}
+	}
 	if why = x.h.opt.Store.SaveSince(updated, x.stamp); why == policy.None {
 		x.settled(why)
 	}
@@ -243,7 +247,7 @@ func (x *exchange) update(fields http.Header, sent, got time.Time) (*store.Entry
 func (x *exchange) applyHead(res *http.Response, sent, got time.Time) {
 	switch policy.HeadUpdates(x.stored.Status(), x.stored.Header(), res.StatusCode, res.Header) {
 	case policy.HeadFreshens:
-		if e, why := x.update(res.Header, sent, got); e != nil && why == policy.None {
+		if e, why := x.update(res.Header, sent, got); e != nil && why == policy.None && !x.h.opt.Store.PurgedSince(x.stored, x.stamp) {
 			x.h.opt.Store.SaveSince(e, x.stamp)
 		}
 	case policy.HeadInvalidates:

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -178,6 +179,7 @@ func (p *plan) draft() store.Draft {
 	d.FetchedSince(p.x.stamp)
 	if p.x.completing && p.x.stored != nil {
 		d.DerivedFrom(p.x.stored)
+		d.Tags = policy.MergeTags(slices.Clip(d.Tags), p.x.stored.Tags()) // some bytes are of it, and were purged by its tags
 	}
 	return d
 }

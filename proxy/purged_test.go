@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ func purgeRig(t *testing.T, origin http.HandlerFunc) (*rig, func(invalidation.Pu
 		}
 		t.Cleanup(func() { _ = o.Store.Close(context.Background()) })
 	})
+	r.clock = clock
 	return r, func(p invalidation.Purge) {
 		t.Helper()
 		if receipt, err := follower.Purge(t.Context(), p, time.Second); err != nil || !receipt.Complete() {
@@ -83,6 +86,38 @@ func TestJoiningAFetchOfBeforeAPurge(t *testing.T) {
 			<-ended
 			r.wantHits(2)
 		})
+	}
+}
+
+// What a 304 says of the tags does not take a stored response out of the reach of a purge that came while it was asked for.
+func TestFreshenedOutOfAPurge(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, soft := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, soft %v", method, soft), func(t *testing.T) {
+				var purgeNow func()
+				r, purge := purgeRig(t, func(w http.ResponseWriter, req *http.Request) {
+					w.Header().Set("Etag", `"1"`)
+					w.Header().Set("Cache-Control", "max-age=60")
+					w.Header().Set("Surrogate-Key", "old")
+					if purgeNow != nil {
+						purgeNow()
+						purgeNow = nil
+						w.Header().Set("Surrogate-Key", "new")
+						if req.Header.Get("If-None-Match") != "" {
+							w.WriteHeader(http.StatusNotModified)
+						}
+						return
+					}
+				})
+				r.get("/a")
+				r.clock.advance(61 * time.Second)
+				purgeNow = func() { purge(invalidation.Purge{Kind: invalidation.KindTag, Tags: []string{"old"}, Soft: soft}) }
+				r.do(method, "/a", nil).is(t, 200, "")
+				if got := r.get("/a").Header.Get("Cache-Status"); strings.HasPrefix(got, "cacheproxy; hit") {
+					t.Errorf("what was purged is served: %s", got)
+				}
+			})
+		}
 	}
 }
 
