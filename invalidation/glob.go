@@ -13,7 +13,8 @@ import (
 //     \x       x itself, inside of brackets too
 //
 // What Redis does with malformed patterns is done as well: a bracket that is not closed ends with the pattern, a backslash at the end
-// stands for itself. Matching takes time in proportion to the product of both lengths at worst, without recursion.
+// stands for itself (FuzzGlob). But a range that ends above 0x7f means in Redis one thing on machines whose char is signed and another on
+// the others; here bytes are 0 to 255. Matching takes time in proportion to the product of both lengths at worst, without recursion.
 type Glob struct {
 	pattern string
 	prefix  string // what the pattern begins with before its first special byte
