@@ -230,6 +230,25 @@ func (t *Table) after(n Number) int {
 	return i
 }
 
+// SelectedSince reports whether a record that was applied after the mark, other than those named, is about the response; or may have been,
+// since it is forgotten already.
+func (t *Table) SelectedSince(s *Subject, since Mark, except []Seq) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if since.Number < t.Floor() || since.Epoch != t.Epoch() {
+		return true
+	}
+	for _, r := range slices.Backward(t.order) {
+		if r.number <= since.Number {
+			break
+		}
+		if !slices.Contains(except, r.Seq) && r.Selects(s) {
+			return true
+		}
+	}
+	return false
+}
+
 // records are all that are held, in order.
 func (t *Table) records() []*Record {
 	t.mu.RLock()

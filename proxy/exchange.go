@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 	"cacheproxy/store"
 	"cacheproxy/upstream"
@@ -33,14 +34,21 @@ type exchange struct {
 	unstored    policy.Reason // why nothing of this exchange may be stored
 	stored      *store.Entry  // the stored response that this exchange validates, completes, or falls back on
 	conditional bool          // the request carries the stored response's validators
-	completing  bool          // the request asks for what the stored partial response lacks
+	renewed     bool          // the stamp is of after the own purges of an unsafe request, which was sent at began
+	began       store.Stamp
+	own         []invalidation.Seq // those purges
+	completing  bool               // the request asks for what the stored partial response lacks
 }
 
 // exchange copies from the journey what the exchange needs.
 func (j *journey) exchange() *exchange {
+	stamp := j.stamp
+	if !lookedUp(j.r.Method) {
+		stamp = j.h.opt.Store.Mark()
+	}
 	return &exchange{
 		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.host,
-		target: j.r.URL, path: j.keyPath(), key: j.cacheKey, stamp: j.stamp, unstored: j.unstored, stored: j.stored,
+		target: j.r.URL, path: j.keyPath(), key: j.cacheKey, stamp: stamp, unstored: j.unstored, stored: j.stored,
 		upgrades: asksForUpgrade(j.r),
 	}
 }
@@ -256,9 +264,10 @@ func (x *exchange) applyHead(res *http.Response, sent, got time.Time) {
 }
 
 // invalidate forgets what an unsafe request that succeeded has made doubtful (RFC 9111 section 4.4): the target and, on the same
-// origin, what Location and Content-Location name; here at once, and everywhere (spread), with the groups of RFC 9875. The stamp is renewed: what this very response says may be stored,
-// and then answers a GET (RFC 9110 section 9.3.3): so it is not where another rule governs GET, by which another query, other fields or
-// another session would have been forwarded and be part of the key.
+// origin, what Location and Content-Location name; here at once, and everywhere (spread), with the groups of RFC 9875. The stamp is
+// renewed: what this very response says may be stored, and then answers a GET (RFC 9110 section 9.3.3): so it is not where another rule
+// governs GET, by which another query, other fields or another session would have been forwarded and be part of the key; nor where
+// somebody else has purged it since the request was sent (plan).
 func (x *exchange) invalidate(res *http.Response) {
 	s := x.h.opt.Store
 	cacheURL, rule := x.h.getURL(x.scheme, x.host, x.path, x.target.RawQuery, x.in)
@@ -278,11 +287,14 @@ func (x *exchange) invalidate(res *http.Response) {
 			urls = append(urls, cacheURL)
 		}
 	}
+	if x.unstored == policy.None && !s.Current(urls[0], x.stamp) {
+		x.unstored = policy.Stale // another one has changed it meanwhile
+	}
 	for _, url := range urls {
 		s.Forget(url)
 	}
-	x.h.spread(x.doubtful(urls, res.Header))
-	x.stamp = s.Mark()
+	x.own = x.h.spread(x.doubtful(urls, res.Header))
+	x.renewed, x.began, x.stamp = true, x.stamp, s.Mark()
 }
 
 // pathAsWritten is the path of u as Location or Content-Location has it, where net/url would write it differently; else "". A client

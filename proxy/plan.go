@@ -69,6 +69,11 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 		p.partial = true
 		policy.RemoveContentDigests(p.header) // it will be cut, or put together with another part
 	}
+	if x.renewed {
+		if d := p.draft(); x.h.opt.Store.PurgedByOthers(&d, p.length(), x.began, x.own) {
+			return nil, policy.Stale
+		}
+	}
 	return p, policy.None
 }
 

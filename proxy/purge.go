@@ -63,13 +63,16 @@ func (h *Handler) enter(ctx context.Context, source string, p invalidation.Purge
 	return h.opt.Purge(ctx, p)
 }
 
-// spread enters what an unsafe request has made doubtful, and waits for it no longer than Options.PurgeWait.
-func (h *Handler) spread(list []invalidation.Purge) {
+// spread enters what an unsafe request has made doubtful, and waits for it no longer than Options.PurgeWait. It returns what has been entered
+// by then.
+func (h *Handler) spread(list []invalidation.Purge) []invalidation.Seq {
 	if h.opt.Purge == nil {
-		return
+		return nil
 	}
 	ctx, entered := context.WithTimeout(context.Background(), h.opt.PurgeWait) // the client may leave; the change stays made
 	var all sync.WaitGroup
+	var mu sync.Mutex
+	var entries []invalidation.Seq
 	for _, p := range list {
 		source := fromUnsafe
 		if p.Kind == invalidation.KindGroup {
@@ -85,7 +88,11 @@ func (h *Handler) spread(list []invalidation.Purge) {
 		h.work.Go(func() {
 			defer all.Done()
 			defer func() { <-h.purges }()
-			_, _ = h.enter(ctx, source, p) // is counted
+			if r, _ := h.enter(ctx, source, p); r != nil { // an error is counted
+				mu.Lock()
+				entries = append(entries, r.Sequence)
+				mu.Unlock()
+			}
 		})
 	}
 	h.work.Go(func() {
@@ -93,6 +100,9 @@ func (h *Handler) spread(list []invalidation.Purge) {
 		entered()
 	})
 	<-ctx.Done()
+	mu.Lock()
+	defer mu.Unlock()
+	return slices.Clone(entries)
 }
 
 // doubtful are the purges that follow from an unsafe request: of these URLs, and of the groups of its origin that the response names

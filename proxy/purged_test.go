@@ -25,6 +25,9 @@ func purgeRig(t *testing.T, origin http.HandlerFunc) (*rig, func(invalidation.Pu
 	r := newRig(t, origin, func(o *Options) {
 		_ = o.Store.Close(t.Context())
 		o.Now = clock.now
+		o.Purge = func(ctx context.Context, p invalidation.Purge) (*invalidation.Receipt, error) {
+			return follower.Purge(ctx, p, time.Second)
+		}
 		if o.Store, err = store.New(store.Options{NearSize: 32 << 20, Now: o.Now, Follower: follower}); err != nil {
 			t.Fatal(err)
 		}
@@ -118,6 +121,36 @@ func TestFreshenedOutOfAPurge(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The response to a POST that may answer a GET is not stored past what others have purged since it was sent; its own purge does not hinder it.
+func TestPostOfBeforeAPurge(t *testing.T) {
+	for name, p := range map[string]*invalidation.Purge{
+		"nothing purged": nil,
+		"another URL":    {Kind: invalidation.KindURL, Selector: "http://other.example/"},
+		"a tag of it":    {Kind: invalidation.KindTag, Tags: []string{"x"}},
+		"all of it":      {Kind: invalidation.KindPattern, Selector: "*/a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var purge func(invalidation.Purge)
+			var r *rig
+			r, purge = purgeRig(t, func(w http.ResponseWriter, req *http.Request) {
+				w.Header().Set("Cache-Control", "max-age=60")
+				w.Header().Set("Content-Location", "/a")
+				w.Header().Set("Surrogate-Key", "x")
+				if p != nil && req.Method == http.MethodPost {
+					purge(*p)
+				}
+				_, _ = w.Write([]byte(req.Method))
+			})
+			r.do("POST", "/a", strings.NewReader("x")).is(t, 200, "POST")
+			want := "POST"
+			if p != nil && p.Kind != invalidation.KindURL {
+				want = "GET"
+			}
+			r.get("/a").is(t, 200, want)
+		})
 	}
 }
 

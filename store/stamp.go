@@ -110,6 +110,14 @@ func (s *Store) PurgedSince(e *Entry, since Stamp) bool {
 	return s.purgedSince(e.subject(), since)
 }
 
+// PurgedByOthers is Purged up to now, but for the purges named own: those that follow from the response itself.
+func (s *Store) PurgedByOthers(d *Draft, size int64, since Stamp, own []invalidation.Seq) bool {
+	if s.near.table == nil {
+		return false
+	}
+	return s.near.table.SelectedSince(d.subject(size), since.mark, own)
+}
+
 func (s *Store) purgedSince(subject *invalidation.Subject, since Stamp) bool {
 	subject.BodyAsOf, subject.ValidAsOf = since.mark.Seq, since.mark.Seq
 	j := s.near.table.Judge(subject, 0)
