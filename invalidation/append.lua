@@ -5,17 +5,27 @@
 --          p and q (sequence and nonce of the record before it, "0" and "" for the first of an epoch), b (stored-before in microseconds,
 --          0 = none) and r (the purge, JSON; "" for the record that begins an epoch and selects nothing)
 -- KEYS[2]  the queue of sweeps, P:{inv}:sweeps, a list of sequences
+-- KEYS[3]  what was appended again, P:{inv}:again, a hash: nonce of the lost record -> sequence
 -- ARGV[1]  the purge, JSON; "" appends only if the log holds nothing: the begin of an epoch
 -- ARGV[2]  the nonce
 -- ARGV[3]  the epoch to begin if the log holds nothing
 -- ARGV[4]  the channel to publish the sequence on
 -- ARGV[5]  older_than in microseconds, 0 = none
+-- ARGV[6]  nonce of the record that the log has lost and that this one stands for; "" = none
+-- ARGV[7]  for how many milliseconds it is remembered that it was appended again
 --
--- Returns {SEQ, epoch, p, q, b}, each a string. With ARGV[1] empty and a log that holds something it returns nothing.
+-- Returns {SEQ, epoch, p, q, b}, each a string. It returns nothing with ARGV[1] empty and a log that holds something, and where
+-- another replica has appended the lost record again.
 
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if last and ARGV[1] == '' then
 	return {}
+end
+if ARGV[6] ~= '' then
+	local again = redis.call('HGET', KEYS[3], ARGV[6])
+	if again and #redis.call('XRANGE', KEYS[1], again .. '-0', again .. '-0') > 0 then
+		return {}
+	end
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -40,5 +50,9 @@ redis.call('XADD', KEYS[1], seq .. '-0', 'e', epoch, 'n', ARGV[2], 'p', p, 'q', 
 if ARGV[1] ~= '' then
 	redis.call('RPUSH', KEYS[2], seq)
 	redis.call('PUBLISH', ARGV[4], seq)
+end
+if ARGV[6] ~= '' then
+	redis.call('HSET', KEYS[3], ARGV[6], seq)
+	redis.call('PEXPIRE', KEYS[3], ARGV[7])
 end
 return {seq, epoch, p, q, before}

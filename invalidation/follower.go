@@ -56,6 +56,8 @@ type Follower struct {
 	oldest Seq             // record in the log, at the last heartbeat
 	level  time.Time       // when all that the log held was applied, for the last time that this is known of (status.go)
 
+	owed []*Record // what the log may lack of what was applied here before it was doubted; of the loop alone
+
 	started time.Time               // what lease is counted from, on the monotonic clock
 	lease   atomic.Int64            // until when this replica may serve what it holds; only where it is strict
 	clock   atomic.Pointer[reading] // of the last heartbeat that was accepted; nil = none was

@@ -11,6 +11,7 @@
 -- ARGV[5]  the replica's version
 -- ARGV[6]  "1": other incarnations of the instance have left ("left MICROSECONDS"), since what they held died with them
 -- ARGV[7]  LEASE
+-- ARGV[8]  with ARGV[6] "1": microseconds after which it is forgotten that a replica has left
 --
 -- Returns {"ok" or "doubt", BEAT, sequence of the newest record or "0", sequence of the oldest or "0"}.
 
@@ -39,8 +40,12 @@ if not there and not trimmed then
 end
 if ARGV[6] == '1' then
 	local instance = string.match(ARGV[1], '^(.*)#')
-	for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
-		if id ~= ARGV[1] and string.match(id, '^(.*)#') == instance then
+	local all = redis.call('HGETALL', KEYS[2])
+	for i = 1, #all, 2 do
+		local id, left = all[i], string.match(all[i + 1], '^left (%d+)')
+		if left and tonumber(now) - tonumber(left) > tonumber(ARGV[8]) then
+			redis.call('HDEL', KEYS[2], id)
+		elseif not left and id ~= ARGV[1] and string.match(id, '^(.*)#') == instance then
 			redis.call('HSET', KEYS[2], id, 'left ' .. now)
 		end
 	end

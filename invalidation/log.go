@@ -42,13 +42,14 @@ type redisLog struct {
 	client                redis.UniversalClient
 	log, replicas, sweeps string
 	done, workers         string // hash and set, see sweep.go
+	again                 string // hash, see append.lua
 	channel               string
 	timeout               time.Duration
 }
 
 func newRedisLog(client redis.UniversalClient, prefix string, timeout time.Duration) *redisLog {
 	base := prefix + ":{inv}:"
-	return &redisLog{client: client, log: base + "log", replicas: base + "replicas", sweeps: base + "sweeps", channel: base + "log", done: base + "swept", workers: base + "workers", timeout: timeout}
+	return &redisLog{client: client, log: base + "log", replicas: base + "replicas", sweeps: base + "sweeps", channel: base + "log", done: base + "swept", workers: base + "workers", again: base + "again", timeout: timeout}
 }
 
 // wire is how a purge stands in the log.
@@ -87,6 +88,22 @@ func decodePurge(text string) (p Purge, err error) {
 
 // append gives the purge its place. A purge of no kind begins an epoch where the log holds nothing, and is nil where it holds something.
 func (l *redisLog) append(ctx context.Context, p Purge) (*Record, error) {
+	return l.appendFor(ctx, p, "")
+}
+
+// rememberAgain is for how long it is remembered that a record was appended again: longer than replicas take to notice a loss. A copy that one
+// appends later costs some fetches and no more.
+const rememberAgain = time.Hour
+
+// appendAgain appends a record that the log has lost, unless another replica has done so: then it is nil.
+func (l *redisLog) appendAgain(ctx context.Context, lost *Record) (*Record, error) {
+	p := lost.Purge
+	p.Filters.OlderThan = 0 // it was counted from then: StoredBefore says what it meant
+	return l.appendFor(ctx, p, hex64(lost.Nonce))
+}
+
+// appendFor appends a purge in place of a lost record, where there is one.
+func (l *redisLog) appendFor(ctx context.Context, p Purge, lost string) (*Record, error) {
 	r := &Record{Purge: p, Nonce: rand.Uint64()}
 	text := ""
 	if p.Kind != "" {
@@ -97,8 +114,8 @@ func (l *redisLog) append(ctx context.Context, p Purge) (*Record, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	reply, err := appendScript.Run(ctx, l.client, []string{l.log, l.sweeps},
-		text, hex64(r.Nonce), hex64(rand.Uint64()), l.channel, p.Filters.OlderThan.Microseconds()).StringSlice()
+	reply, err := appendScript.Run(ctx, l.client, []string{l.log, l.sweeps, l.again},
+		text, hex64(r.Nonce), hex64(rand.Uint64()), l.channel, p.Filters.OlderThan.Microseconds(), lost, rememberAgain.Milliseconds()).StringSlice()
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("invalidation: appending to the log: %w", err)
@@ -247,7 +264,7 @@ func (l *redisLog) heartbeat(ctx context.Context, id string, last *Record, versi
 		flag = "1"
 	}
 	reply, err := heartbeatScript.Run(ctx, l.client, []string{l.log, l.replicas},
-		id, last.Seq.String(), hex64(uint64(last.Epoch)), hex64(last.Nonce), version, flag, lease.Milliseconds()).StringSlice()
+		id, last.Seq.String(), hex64(uint64(last.Epoch)), hex64(last.Nonce), version, flag, lease.Milliseconds(), forgetLeft.Microseconds()).StringSlice()
 	if err == nil && len(reply) != 4 {
 		err = fmt.Errorf("an answer of another form: %q", reply)
 	}
@@ -282,12 +299,13 @@ func fenceMargin(lease time.Duration) time.Duration { return lease/10 + 100*time
 // fleet is who follows the log, as Redis has it.
 type fleet struct {
 	replicas []Replica
-	left     []string // have said that they leave, a short while ago
+	left     []string // have left, within forgetLeft
 	now      time.Time
 }
 
-// forgetLeft is when it is no longer of interest that a replica has left.
-const forgetLeft = 4 * silence
+// forgetLeft is when it is no longer of interest that a replica has left: who could not ask for longer names it as lagging, since a Redis that
+// went back may have lost it. The next one that registers then takes its mark out.
+const forgetLeft = time.Hour
 
 // fleet asks who follows the log.
 func (l *redisLog) fleet(ctx context.Context) (f fleet, err error) {
@@ -302,14 +320,10 @@ func (l *redisLog) fleet(ctx context.Context) (f fleet, err error) {
 		return f, fmt.Errorf("invalidation: listing replicas: %w", err)
 	}
 	f.now = time.UnixMicro(now)
-	var old []string
 	for i := 1; i < len(reply); i += 2 {
 		id, text := reply[i], reply[i+1]
-		if at, left := strings.CutPrefix(text, leftMark); left {
+		if strings.HasPrefix(text, leftMark) {
 			f.left = append(f.left, id)
-			if n, err := strconv.ParseInt(at, 10, 64); err != nil || f.now.UnixMicro()-n > forgetLeft.Microseconds() {
-				old = append(old, id)
-			}
 			continue
 		}
 		if r, ok := parseReplica(id, text); ok {
@@ -318,10 +332,7 @@ func (l *redisLog) fleet(ctx context.Context) (f fleet, err error) {
 			f.replicas = append(f.replicas, r)
 		}
 	}
-	if len(old) > 0 {
-		err = l.client.HDel(ctx, l.replicas, old...).Err()
-	}
-	return f, err
+	return f, nil
 }
 
 // leftMark begins what stands for a replica that has left. Without it nobody could tell one that has left from one that a Redis, gone

@@ -138,15 +138,15 @@ func (l *redisLog) swept(ctx context.Context, seq string) (passes, entries int) 
 	return passes, entries
 }
 
-// adopt puts back into the queue what replicas have in hand that are gone, or say nothing.
+// adopt puts back into the queue what replicas have in hand that are gone, or say nothing, and what this one could not end.
 func (f *Follower) adopt() error {
 	fleet, err := f.log.fleet(f.ctx)
 	if err != nil {
 		return err
 	}
-	alive := map[string]bool{f.id: true}
+	alive := make(map[string]bool)
 	for _, r := range fleet.replicas {
-		alive[r.ID] = !r.Silent
+		alive[r.ID] = !r.Silent && r.ID != f.id // nothing is in hand here now: what is in the list was taken in vain, the answer being lost
 	}
 	workers, err := f.opt.Redis.SMembers(f.ctx, f.log.workers).Result()
 	if err != nil {

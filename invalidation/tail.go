@@ -28,7 +28,8 @@ func (f *Follower) follow() {
 	told := ""
 	for f.ctx.Err() == nil {
 		err := f.join()
-		if err == nil {
+		joined := err == nil
+		if joined {
 			told = ""
 			f.serving.Store(true)
 			f.opt.Log.Info("following the log of purges", "replica", f.id, "at", f.position().String())
@@ -37,8 +38,11 @@ func (f *Follower) follow() {
 		if f.ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errDoubt) {
+		doubt := errors.Is(err, errDoubt)
+		if doubt {
 			f.serving.Store(false)
+		}
+		if joined && doubt {
 			f.opt.Log.Warn("the log of purges does not go on where it was left: what is held is doubted", "replica", f.id, "error", err.Error())
 			continue
 		}
@@ -93,14 +97,28 @@ func (f *Follower) join() error {
 			return err
 		}
 		if n < readBatch {
-			return f.beat()
+			if err := f.beat(); err != nil {
+				return err
+			}
+			f.owed = nil
+			return nil
 		}
 	}
 }
 
-// appendAgain appends the records that this replica remembers and the log lacks: it has gone back.
+// appendAgain appends the records that this replica remembers and the log lacks: it has gone back. It remembers them until all of the joining
+// is done: the log may go back once more while the table is read anew.
 func (f *Follower) appendAgain() error {
+	owed := make(map[uint64]bool, len(f.owed))
+	for _, r := range f.owed {
+		owed[r.Nonce] = true
+	}
 	for _, r := range f.table.records() {
+		if !owed[r.Nonce] {
+			f.owed = append(f.owed, r)
+		}
+	}
+	for _, r := range f.owed {
 		there, err := f.log.has(f.ctx, r)
 		if err != nil {
 			return err
@@ -108,13 +126,13 @@ func (f *Follower) appendAgain() error {
 		if there {
 			continue
 		}
-		p := r.Purge
-		p.Filters.OlderThan = 0 // it was counted from then: StoredBefore says what it meant
-		again, err := f.log.append(f.ctx, p)
+		again, err := f.log.appendAgain(f.ctx, r)
 		if err != nil {
 			return err
 		}
-		f.opt.Log.Warn("a purge that the log had lost was appended again", "sequence", r.Seq.String(), "now", again.Seq.String())
+		if again != nil {
+			f.opt.Log.Warn("a purge that the log had lost was appended again", "sequence", r.Seq.String(), "now", again.Seq.String())
+		}
 	}
 	return nil
 }
