@@ -94,7 +94,7 @@ func newInstruments() instruments {
 			"Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. "+
 				"Each was treated as a miss, so its request is in cacheproxy_requests_total as such. Values of a newer version are not counted."),
 		purges: counters("cacheproxy_purges_total",
-			"Purges that requests to the public listeners caused, each once; source is unsafe (the URLs that a POST or the like made doubtful), "+
+			"Purges that requests to the public listeners caused, each once, also where one was for several requests; source is unsafe (the URLs that a POST or the like made doubtful), "+
 				"group (a group that its response named in Cache-Group-Invalidation) or method (a PURGE, which is in "+
 				"cacheproxy_requests_total too). result is ok; unconfirmed (entered in the log, but not every replica has confirmed it in the time "+
 				"that the request waits); error (not entered, as far as is known); dropped (not tried, since too many were under way). "+

@@ -139,7 +139,8 @@ type Handler struct {
 	opt       Options
 	policy    policy.StoreOptions
 	tagFields policy.TagFields
-	purges    chan struct{} // a slot for each purge being entered for an unsafe request
+	purges    chan struct{} // a slot for each URL or group being purged for unsafe requests
+	entering  entering
 	ownStore  bool
 	fills     *fills
 	refreshes chan struct{} // a slot for each background refresh under way

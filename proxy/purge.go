@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"cacheproxy/invalidation"
@@ -29,7 +28,7 @@ const (
 	// purgeMethodWait is how long a PURGE waits for the replicas; those that have not confirmed by then are named in a 202.
 	purgeMethodWait = time.Second
 
-	// maxPurges bounds the records that are being entered for unsafe requests: more would only wait for a log that does not keep up.
+	// maxPurges bounds the URLs and groups that are being purged for unsafe requests: more would only wait for a log that does not keep up.
 	maxPurges = 1024
 )
 
@@ -69,40 +68,30 @@ func (h *Handler) spread(list []invalidation.Purge) []invalidation.Seq {
 	if h.opt.Purge == nil {
 		return nil
 	}
-	ctx, entered := context.WithTimeout(context.Background(), h.opt.PurgeWait) // the client may leave; the change stays made
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var entries []invalidation.Seq
+	var turns []*turn
 	for _, p := range list {
 		source := fromUnsafe
 		if p.Kind == invalidation.KindGroup {
 			source = fromGroup
 		}
-		select {
-		case h.purges <- struct{}{}:
-		default:
+		if t := h.enters(source, p); t != nil {
+			turns = append(turns, t)
+		} else {
 			h.opt.Metrics.Purge(source, purgeDropped)
-			continue
 		}
-		all.Add(1)
-		h.work.Go(func() {
-			defer all.Done()
-			defer func() { <-h.purges }()
-			if r, _ := h.enter(ctx, source, p); r != nil { // an error is counted
-				mu.Lock()
-				entries = append(entries, r.Sequence)
-				mu.Unlock()
-			}
-		})
 	}
-	h.work.Go(func() {
-		all.Wait()
-		entered()
-	})
-	<-ctx.Done()
-	mu.Lock()
-	defer mu.Unlock()
-	return slices.Clone(entries)
+	over := time.NewTimer(h.opt.PurgeWait)
+	defer over.Stop()
+	var entered []invalidation.Seq
+	for _, t := range turns {
+		select {
+		case <-t.done:
+			entered = append(entered, t.seq)
+		case <-over.C:
+			return entered
+		}
+	}
+	return entered
 }
 
 // doubtful are the purges that follow from an unsafe request: of these URLs, and of the groups of its origin that the response names

@@ -134,6 +134,46 @@ func TestRFC9111Section4_4RecordsAreBounded(t *testing.T) {
 	})
 }
 
+// However many requests change one URL, one record is being entered, and one more waits for all who come meanwhile: it is of after them.
+func TestRFC9111Section4_4RecordsOfOneURLAreMerged(t *testing.T) {
+	const n = 100
+	var m *metrics.Metrics
+	var begun, goOn chan struct{}
+	onStage(t, func(s *stage) {
+		var ended []<-chan struct{}
+		for range n {
+			ended = append(ended, s.post(httptest.NewRecorder()))
+		}
+		synctest.Wait()
+		if len(begun) != 2 { // the URL and the one of Location
+			t.Errorf("%d are being entered", len(begun))
+		}
+		close(goOn)
+		for _, done := range ended {
+			<-done
+		}
+		s.h.Settle()
+		if len(begun) != 4 || len(s.h.purges) != 0 || len(s.h.entering.turn) != 0 {
+			t.Errorf("%d were entered, %d slots are taken", len(begun), len(s.h.purges))
+		}
+		if counts := counted(t, m); counts["purges_total ok unsafe"]+counts["purges_total unconfirmed unsafe"] != 4 {
+			t.Errorf("%v", counts)
+		}
+		<-s.post(httptest.NewRecorder())
+		if len(begun) != 6 {
+			t.Errorf("a later request entered %d", len(begun)-4)
+		}
+	}, func(o *Options) {
+		m, begun, goOn = metrics.New(), make(chan struct{}, 10*n), make(chan struct{})
+		o.Metrics, o.PurgeWait = m, time.Hour
+		o.Purge = func(context.Context, invalidation.Purge) (*invalidation.Receipt, error) {
+			begun <- struct{}{}
+			<-goOn
+			return nil, nil
+		}
+	})
+}
+
 // A hook that panics ends nothing but itself.
 func TestRFC9111Section4_4PanicInTheLog(t *testing.T) {
 	r := newRig(t, cacheable, func(o *Options) {
