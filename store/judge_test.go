@@ -2,11 +2,17 @@ package store
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"cacheproxy/invalidation"
+	"cacheproxy/redistest"
 )
 
 // A purge may be forgotten, or all be doubted, between the moment in which somebody begins to compare an entry with the table and the moment in
@@ -51,5 +57,44 @@ func TestJudgingWhileAPurgeIsForgotten(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A full Redis, which takes no saves, is swept all the same, of what a soft purge selects too.
+func TestSweepOfAFullRedis(t *testing.T) {
+	for _, soft := range []bool{false, true} {
+		server := redistest.StartWith(t, redistest.Options{MaxMemory: "4mb", Policy: "noeviction"})
+		r := newReplicas(t, server, 1)[0]
+		e := r.stored(t, purged)
+		admin := server.Admin()
+		for i := 0; admin.Set(t.Context(), fmt.Sprint(i), make([]byte, 100<<10), 0).Err() == nil; i++ {
+		}
+		r.purge(t, byURL(soft))
+		key := r.far.keys.of(purged).entryKey(e.variant())
+		eventually(t, "swept", func() bool {
+			now := admin.Get(t.Context(), key).Val()
+			return !soft && now == "" || soft && len(now) > 16 && now[8:16] != "\x00\x00\x00\x00\x00\x00\x00\x00"
+		})
+	}
+}
+
+// Whatever a script calls, the user of docs/store.md may call.
+func TestScriptsNeedNoMoreThanIsDocumented(t *testing.T) {
+	allowed := strings.Fields(documentedRules(t))
+	call := regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`)
+	scripts, err := filepath.Glob("../*/*.lua")
+	if err != nil || len(scripts) < 8 {
+		t.Fatal(scripts, err)
+	}
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range call.FindAllSubmatch(text, -1) {
+			if rule := "+" + strings.ToLower(string(m[1])); !slices.Contains(allowed, rule) {
+				t.Errorf("%s needs %s", name, rule)
+			}
+		}
 	}
 }

@@ -296,24 +296,6 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// A full Redis, which takes no saves, is swept all the same, of what a soft purge selects too.
-func TestSweepOfAFullRedis(t *testing.T) {
-	for _, soft := range []bool{false, true} {
-		server := redistest.StartWith(t, redistest.Options{MaxMemory: "4mb", Policy: "noeviction"})
-		r := newReplicas(t, server, 1)[0]
-		e := r.stored(t, purged)
-		admin := server.Admin()
-		for i := 0; admin.Set(t.Context(), fmt.Sprint(i), make([]byte, 100<<10), 0).Err() == nil; i++ {
-		}
-		r.purge(t, byURL(soft))
-		key := r.far.keys.of(purged).entryKey(e.variant())
-		eventually(t, "swept", func() bool {
-			now := admin.Get(t.Context(), key).Val()
-			return !soft && now == "" || soft && len(now) > 16 && now[8:16] != "\x00\x00\x00\x00\x00\x00\x00\x00"
-		})
-	}
-}
-
 // When the horizon is over a purge has been swept twice and is forgotten, by the log and by the tables, and that costs nobody a hit.
 func TestForgettingAPurgeCostsNoHit(t *testing.T) {
 	server := redistest.Start(t)
