@@ -52,6 +52,8 @@ type Options struct {
 
 	// Metrics counts exchanges and failures; nil counts nothing.
 	Metrics *metrics.Metrics
+	// Health is told how exchanges end; nil notices nothing.
+	Health *Health
 }
 
 // TLSOptions say whom to trust over https and who we are. CA, Cert and Key are paths of PEM files.
@@ -92,7 +94,7 @@ func New(o Options) (*Upstream, error) {
 		switching = newSwitching(transport, o.ConnectTimeout)
 	}
 	return &Upstream{member: &Member{
-		name: o.Name, host: o.Host, address: a, idle: o.IdleTimeout, transport: transport, switching: switching, metrics: o.Metrics,
+		name: o.Name, host: o.Host, address: a, idle: o.IdleTimeout, transport: transport, switching: switching, metrics: o.Metrics, health: o.Health,
 	}}, nil
 }
 
@@ -117,6 +119,7 @@ type Member struct {
 	transport *http.Transport
 	switching *http.Transport // for requests that ask for another protocol
 	metrics   *metrics.Metrics
+	health    *Health
 }
 
 // URL is the member's address in the form in which it was configured.
@@ -149,8 +152,11 @@ func (m *Member) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := transport.RoundTrip(out)
 	if err != nil {
 		x.end()
-		return nil, m.failed(x.explain(err, inHead))
+		explained := x.explain(err, inHead)
+		m.health.failed(explained.Cause)
+		return nil, m.failed(explained)
 	}
+	m.health.answered()
 	m.metrics.UpstreamSeconds(m.name, time.Since(began))
 	resp.Request = r
 	if resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == http.NoBody {
