@@ -30,6 +30,9 @@ type instruments struct {
 	refusals        *prometheus.CounterVec
 	corrupt         prometheus.Counter
 	purges          *prometheus.CounterVec
+	events          *prometheus.CounterVec
+	eventCuts       prometheus.Counter
+	eventsSent      *prometheus.CounterVec
 	fillWaiters     prometheus.Gauge
 	connections     prometheus.Gauge
 	faults          *prometheus.CounterVec
@@ -100,6 +103,19 @@ func newInstruments() instruments {
 				"that the request waits); error (not entered, as far as is known); dropped (not tried, since too many were under way). "+
 				"Whatever it is, this process has forgotten the URLs of unsafe requests. Nothing is counted where there is no log.",
 			"source", "result"),
+		events: counters("cacheproxy_events_total",
+			"Messages of the channels of events that this process received and is done with, each once for every rule of its channel. "+
+				"result is appended (this process has entered the purges in the log); merged (an equal one waited, and its purge does for both); "+
+				"left (another process has entered them); not-json, missing-field, bad-value, too-long (the payload is not what the rule wants); "+
+				"refused (it asks for what POST /v1/purge would refuse too); dropped (more came than could be entered). "+
+				"Every process receives every message, so that appended is what to add up over all of them.",
+			"result"),
+		eventCuts: counter("cacheproxy_event_cuts_total",
+			"Subscriptions to the channels of events that ended by themselves. What was published before the next one began has not reached this process."),
+		eventsSent: counters("cacheproxy_events_sent_total",
+			"Events that this process was to publish, by type (purge, upstream), and how that ended: ok (Redis took it, whether or not anybody listens), "+
+				"error, or dropped (too many waited).",
+			"type", "result"),
 		fillWaiters: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cacheproxy_fill_waiters",
 			Help: "Requests that at this moment wait on, or read from, a fetch that another request began. " +
@@ -147,8 +163,8 @@ var (
 func (i *instruments) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		i.requests, i.requestSeconds, i.upstreamSeconds, i.upstreamErrors, i.redisSeconds, i.redisErrors, i.breakerState,
-		i.nearEvictions, i.saves, i.refusals, i.corrupt, i.purges, i.fillWaiters, i.connections, i.faults,
-		i.generation, i.reloads,
+		i.nearEvictions, i.saves, i.refusals, i.corrupt, i.purges, i.events, i.eventCuts, i.eventsSent, i.fillWaiters, i.connections,
+		i.faults, i.generation, i.reloads,
 	}
 }
 

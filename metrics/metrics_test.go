@@ -59,6 +59,9 @@ func everything(m *Metrics) {
 	m.Reload("ok")
 	m.Corrupt()
 	m.Purge("unsafe", "ok")
+	m.Event("appended")
+	m.EventCut()
+	m.EventSent("purge", "ok")
 	m.PurgeSource(func() PurgeLog {
 		return PurgeLog{Sequence: 1795690000000000, Lag: .25, Replicas: map[string]int{"live": 2, "silent": 1, "fenced": 0, "unregistered": 0}}
 	})

@@ -47,3 +47,24 @@ func (c *purgeCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(replicasDesc, prometheus.GaugeValue, float64(n), name)
 	}
 }
+
+// Event counts what became of one message of an application, by one rule; the results are named in the help text of cacheproxy_events_total.
+func (m *Metrics) Event(result string) {
+	if m != nil {
+		m.events.WithLabelValues(result).Inc()
+	}
+}
+
+// EventCut counts one subscription that ended by itself.
+func (m *Metrics) EventCut() {
+	if m != nil {
+		m.eventCuts.Inc()
+	}
+}
+
+// EventSent counts one event that was to be published; the words are named in the help text of cacheproxy_events_sent_total.
+func (m *Metrics) EventSent(about, result string) {
+	if m != nil {
+		m.eventsSent.WithLabelValues(about, result).Inc()
+	}
+}
