@@ -32,6 +32,9 @@ type Options struct {
 	// Lease, when it is not 0, makes this replica strict: it serves what it holds only for so long after a heartbeat that was accepted when
 	// there was nothing left to apply. So the others know when it has stopped, though they cannot ask it.
 	Lease time.Duration
+	// Purged is told of each purge that this replica has appended when its asker is answered, and whether every replica had applied it by then. It
+	// must not wait, and is not called without Redis. Nil = nobody is told.
+	Purged func(r *Record, complete bool)
 	// Doubted is called when nothing that is held may be trusted any more: records may have been missed. Nil = nobody holds anything.
 	Doubted func()
 
@@ -82,6 +85,9 @@ func Start(o Options) (*Follower, error) {
 	}
 	if o.Horizon == 0 {
 		o.Horizon = 3 * time.Minute
+	}
+	if o.Purged == nil {
+		o.Purged = func(*Record, bool) {}
 	}
 	if o.Doubted == nil {
 		o.Doubted = func() {}

@@ -36,6 +36,13 @@ func (f *Follower) Purge(ctx context.Context, p Purge, wait time.Duration) (*Rec
 	if err != nil {
 		return nil, err
 	}
+	receipt, err := f.confirm(ctx, r, wait)
+	f.opt.Purged(r, err == nil && receipt.Complete())
+	return receipt, err
+}
+
+// confirm waits until all replicas have applied the record that this one has appended, or says at once that the log has gone back.
+func (f *Follower) confirm(ctx context.Context, r *Record, wait time.Duration) (*Receipt, error) {
 	if f.beyond(r) {
 		return f.nobody(r), nil
 	}

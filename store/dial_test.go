@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cacheproxy/events"
 	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
@@ -269,8 +271,55 @@ func followPurges(t *testing.T, url string, s *Store) {
 		first, err := f.Recorded(t.Context(), r.Sequence)
 		return first == nil && err == nil
 	})
+	turnEvents(t, url, f)
 	if err := f.Close(t.Context()); err != nil {
 		t.Errorf("leaving: %v", err)
+	}
+}
+
+// turnEvents does all that events need of a Redis.
+func turnEvents(t *testing.T, url string, f *invalidation.Follower) {
+	t.Helper()
+	client := dial(t, url, DialOptions{Timeout: patience})
+	rules, mistakes := events.Compile([]events.Spec{{Channel: "cp:app", Tags: []string{"a"}}, {Channel: "cp:*", Tags: []string{"b"}}},
+		func(s events.Selection) (invalidation.Purge, error) {
+			return invalidation.Purge{Kind: invalidation.KindTag, Tags: s.Tags}, nil
+		})
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	appended := make(chan string, 100)
+	l, err := events.Listen(events.Options{
+		Redis: client, Prefix: "cp", ID: f.ID(), Rules: rules, Log: slog.New(slog.DiscardHandler),
+		Append: func(ctx context.Context, p invalidation.Purge) error {
+			_, err := f.Purge(ctx, p, 0)
+			select {
+			case appended <- p.Tags[0]:
+			default:
+			}
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := events.NewPublisher(client, "cp", nil, slog.New(slog.DiscardHandler))
+	defer p.Close()
+	p.Publish(events.AboutPurges, 1)
+	got := map[string]bool{}
+	for deadline := time.Now().Add(patience); !got["a"] || !got["b"]; {
+		if time.Now().After(deadline) {
+			t.Errorf("events purged %v alone", got)
+			return
+		}
+		if err := client.Publish(t.Context(), "cp:app", "").Err(); err != nil { // until it is subscribed to
+			t.Error(err)
+		}
+		for len(appended) > 0 {
+			got[<-appended] = true
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

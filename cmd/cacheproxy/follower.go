@@ -39,10 +39,7 @@ func (s *server) openFollower(c *config.Config) (err error) {
 		Prefix: c.Redis.Prefix, Instance: c.InstanceName(), Version: thisBinary().Version, Horizon: horizon(c), Log: s.log,
 	}
 	if s.state != nil {
-		key, url := "redis.url", c.Redis.URL
-		if c.Redis.StateURL != "" {
-			key, url = "redis.state_url", c.Redis.StateURL
-		}
+		key, url := stateRedis(c)
 		if s.purges, err = dialRedis(c, key, url, store.DialOptions{Timeout: logPatience, PoolSize: logConnections}); err != nil {
 			return err
 		}
@@ -50,13 +47,21 @@ func (s *server) openFollower(c *config.Config) (err error) {
 		if o.Waiting, err = dialRedis(c, key, url, store.DialOptions{Timeout: logPatience, PoolSize: waitingConnections}); err != nil {
 			return err
 		}
-		o.Redis = s.purges
+		o.Redis, o.Purged = s.purges, s.purged
 	}
 	s.follower, err = invalidation.Start(o)
 	if err == nil {
 		s.metrics.PurgeSource(s.purgeLog)
 	}
 	return err
+}
+
+// stateRedis is where what must not be evicted is kept, and the key that names it.
+func stateRedis(c *config.Config) (key, url string) {
+	if c.Redis.StateURL != "" {
+		return "redis.state_url", c.Redis.StateURL
+	}
+	return "redis.url", c.Redis.URL
 }
 
 // leaseOf is for how long a strict replica serves without a heartbeat; 0 = it is not strict.

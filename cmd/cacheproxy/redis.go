@@ -26,6 +26,9 @@ func (s *server) openStore(c *config.Config) (err error) {
 			return err
 		}
 	}
+	if err := s.openEvents(c); err != nil {
+		return err
+	}
 	if err := s.openFollower(c); err != nil {
 		return err
 	}
@@ -53,10 +56,12 @@ func dialRedis(c *config.Config, key, url string, o store.DialOptions) (redis.Un
 
 // closeStore ends what openStore began. The log of purges is left when the store is closed: until then others wait for this replica.
 func (s *server) closeStore(ctx context.Context) (err error) {
+	s.stopListening()
 	if s.store != nil {
 		err = s.store.Close(ctx)
 	}
 	s.closeFollower(ctx)
+	s.closeEvents()
 	if s.redis != nil {
 		err = errors.Join(err, s.redis.Close())
 	}

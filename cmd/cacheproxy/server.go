@@ -28,6 +28,7 @@ type server struct {
 	state    redis.UniversalClient // for what must not be evicted; redis itself, unless redis.state_url names another
 	purges   redis.UniversalClient // the log of purges, in the same; nil without Redis
 	fleet    fleetWatch
+	events   eventing
 
 	public, operator *http.Server // operator is nil without admin.listen
 	gate             *wire.Gate
@@ -52,6 +53,7 @@ func newServer(loaded *config.Loaded, load func() (*config.Loaded, error), log *
 	c := loaded.Config
 	s := &server{parts: parts{log: log, metrics: metrics.New()}, load: load, failed: make(chan error, len(c.Listen)+1)}
 	s.leaving.cut = make(chan struct{})
+	s.health = &healths{changed: s.upstreamChanged}
 	if c.Admin.Listen != "" {
 		s.feed = admin.NewFeed()
 	}
@@ -63,6 +65,7 @@ func newServer(loaded *config.Loaded, load func() (*config.Loaded, error), log *
 	if err != nil {
 		return nil, errors.Join(err, s.closeStore(context.Background()))
 	}
+	s.events.rules = loaded.Events
 	s.current.Store(first)
 	s.metrics.Generation(first.generation)
 	s.public = publicServer(c, http.HandlerFunc(s.serve), log)
@@ -85,6 +88,7 @@ func (s *server) run() {
 		s.log.Info("listening for operators", "address", address(s.operatorListener), "paths", "/livez /readyz /metrics /v1/version")
 		s.start(s.operator, s.operatorListener)
 	}
+	s.listenToEvents()
 	s.work.Go(s.watchFleet)
 	for _, certs := range s.certificates {
 		s.work.Go(func() { certs.Watch(s.ending, watchPause) })

@@ -56,13 +56,14 @@ type parts struct {
 	store    *store.Store
 	follower *invalidation.Follower // of the log of purges
 	feed     *admin.Feed            // who follows the requests; nil without admin.listen
+	health   *healths               // of the upstreams
 }
 
 // build turns a loaded configuration into a snapshot. It connects to nothing.
 func build(loaded *config.Loaded, generation uint64, p parts) (*snapshot, error) {
 	c := loaded.Config
 	s := &snapshot{generation: generation, config: c, unused: make(chan struct{})}
-	next, routes, err := s.route(p.metrics)
+	next, routes, err := s.route(p.metrics, p.health)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func orNone(d time.Duration) time.Duration {
 }
 
 // route builds the upstreams: the one of the default site, and for each other site its own or nil for the same.
-func (s *snapshot) route(m *metrics.Metrics) (next http.RoundTripper, routes []http.RoundTripper, err error) {
+func (s *snapshot) route(m *metrics.Metrics, health *healths) (next http.RoundTripper, routes []http.RoundTripper, err error) {
 	groups := map[string]*upstream.Upstream{}
 	open := func(name string, u config.Upstream) (*upstream.Upstream, error) {
 		if u.URL == "" && groups[u.Name] != nil {
@@ -141,7 +142,9 @@ func (s *snapshot) route(m *metrics.Metrics) (next http.RoundTripper, routes []h
 		if u.URL == "" {
 			name = u.Name
 		}
-		built, err := upstream.New(link.Options(name, address, m))
+		options := link.Options(name, address, m)
+		options.Health = health.of(name, address)
+		built, err := upstream.New(options)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -57,7 +58,9 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	}
 }
 
-// Every key is in the example: set, or in one of the blocks marked #>.
+var anyElement = regexp.MustCompile(`\[\d+\]`)
+
+// Every key is in the example: set, or in one of the blocks marked #>, in any element of a list.
 func TestExampleListsEveryKey(t *testing.T) {
 	_, set := decodeText(t, readExample(t))
 	seen := map[string]bool{}
@@ -68,6 +71,7 @@ func TestExampleListsEveryKey(t *testing.T) {
 		_, r := decodeText(t, block)
 		for path := range r.origins {
 			seen[path] = true
+			seen[anyElement.ReplaceAllString(path, "[0]")] = true
 		}
 	}
 	for _, path := range keyPaths(reflect.TypeFor[Config](), "") {
@@ -90,7 +94,7 @@ func keyPaths(t reflect.Type, prefix string) []string {
 		path := join(prefix, name)
 		paths = append(paths, path)
 		switch {
-		case f.Type == reflect.TypeFor[Listeners](), f.Type == reflect.TypeFor[[]Limit](), f.Type == reflect.TypeFor[[]Event]():
+		case f.Type == reflect.TypeFor[Listeners](), f.Type == reflect.TypeFor[[]Limit]():
 		case f.Type.Kind() == reflect.Struct && (f.Type != reflect.TypeFor[Upstream]() || prefix == ""):
 			paths = append(paths, keyPaths(f.Type, path)...)
 		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
@@ -155,11 +159,12 @@ func withBlock(lines []string, first, end int) string {
 // What the example only shows is right as well.
 func TestExampleBlocksAreValid(t *testing.T) {
 	blocks := exampleBlocks(t)
-	if len(blocks) != 8 {
+	if len(blocks) != 9 {
 		t.Errorf("found %d blocks marked #>", len(blocks))
 	}
 	for _, block := range blocks {
-		if _, err := Load(Options{File: writeFile(t, block)}); err != nil {
+		redis := []Flag{{Name: "--redis", Key: "redis.url", Value: "redis://127.0.0.1"}} // some need one
+		if _, err := Load(Options{File: writeFile(t, block), Flags: redis}); err != nil {
 			t.Errorf("%v\nin\n%s", err, block)
 		}
 	}

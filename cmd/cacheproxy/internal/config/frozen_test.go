@@ -13,7 +13,8 @@ func TestKeepWhatCannotChange(t *testing.T) {
 	next.Near.Size = 1 << 30
 	next.Log.Format, next.Log.Redact = "text", []string{"a"}
 	next.Cache.Name = "other"
-	if got, want := next.Keep(running), []string{"listen", "server.max_header", "near", "log.format"}; !slices.Equal(got, want) {
+	next.Events = []Event{{Channel: "a"}}
+	if got, want := next.Keep(running), []string{"listen", "server.max_header", "near", "events", "log.format"}; !slices.Equal(got, want) {
 		t.Errorf("restart for %v, want %v", got, want)
 	}
 	if got, want := next.Changed(running), []string{"server", "cache", "log"}; !slices.Equal(got, want) {

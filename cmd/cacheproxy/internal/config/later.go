@@ -29,22 +29,6 @@ type Sessions struct {
 	UserField string   `yaml:"user_field" env:"USER_FIELD"`
 }
 
-// Event maps messages of a Redis channel to purges.
-type Event struct {
-	Channel string     `yaml:"channel"`
-	Purge   EventPurge `yaml:"purge"`
-}
-
-// EventPurge is what an Event purges.
-type EventPurge struct {
-	URL     string   `yaml:"url"`
-	Pattern string   `yaml:"pattern"`
-	Tags    []string `yaml:"tags"`
-	Group   string   `yaml:"group"`
-	Origin  string   `yaml:"origin"`
-	Soft    bool     `yaml:"soft"`
-}
-
 // Warm is fetching ahead of the asker.
 type Warm struct {
 	Workers      int          `yaml:"workers" env:"WORKERS"`
@@ -64,7 +48,6 @@ const notYet = "not available yet in this version"
 func (r *report) later(c *Config) {
 	r.laterIf(c.Collapse.Wait != Default().Collapse.Wait, "collapse.wait", "waiting for another replica's fetch is")
 	r.laterIf(len(c.Limits) > 0, "limits", "limits are")
-	r.laterIf(len(c.Events) > 0, "events", "events are")
 	r.laterChanged("sessions", "sessions are", c.Sessions, Default().Sessions)
 	r.laterChanged("warm", "warming is", c.Warm, Default().Warm)
 	for _, name := range sortedNames(c.Upstreams) {

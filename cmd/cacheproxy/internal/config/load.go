@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"cacheproxy/events"
 	"cacheproxy/policy"
 )
 
@@ -33,6 +34,7 @@ type Options struct {
 type Loaded struct {
 	Config *Config
 	Sites  *policy.Sites
+	Events *events.Rules
 }
 
 // Load reads all sources and checks the result. The error is Mistakes and lists all of them; nothing is started or connected.
@@ -56,11 +58,11 @@ func Load(o Options) (*Loaded, error) {
 	r.fit(c)
 	r.check(c)
 	r.later(c)
-	sites := r.compile(c)
+	sites, listened := r.compile(c), r.compileEvents(c)
 	if len(r.mistakes) > 0 {
 		return nil, r.sorted()
 	}
-	return &Loaded{Config: c, Sites: sites}, nil
+	return &Loaded{Config: c, Sites: sites, Events: listened}, nil
 }
 
 // fit lowers a default that another value, which the user gave, leaves no room for: what nobody wrote is nobody's mistake.

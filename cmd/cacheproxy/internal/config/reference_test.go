@@ -144,7 +144,7 @@ func (r *reference) reload(path string) string {
 // below writes the rows of all that is in v. What is the same elsewhere is written there alone.
 func (r *reference) below(path string, v reflect.Value) {
 	switch t := v.Type(); {
-	case t == reflect.TypeFor[[]Limit](), t == reflect.TypeFor[[]Event]():
+	case t == reflect.TypeFor[[]Limit]():
 	case path == "sites[].rules", path == "sites[].upstream":
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		r.fields(path+"[]", element(t.Elem()))
