@@ -17,12 +17,14 @@ type desk struct {
 	rare  *rareLog
 	lease lease
 	queue chan any // *request, mark or cut
+	now   func() time.Time
 
 	waiting []*request // not appended and not vouched for
 	byKey   map[string]*request
 	leads   bool
 	until   time.Time // when the lease ends
 	whole   time.Time // nothing was lost here since
+	since   time.Time // of the last mark
 }
 
 const (
@@ -122,7 +124,7 @@ func (d *desk) put(r *request) {
 	d.waiting = append(d.waiting, r)
 }
 
-func (d *desk) leading() bool { return d.leads && time.Now().Before(d.until) }
+func (d *desk) leading() bool { return d.leads && d.now().Before(d.until) }
 
 // appendAll appends what waits, oldest first, and reports false when something still does: the log did not take it, and perhaps did. It is tried
 // again, or another replica does.
@@ -158,11 +160,12 @@ func (d *desk) elect(ctx context.Context, m mark) {
 		if !d.appendAll(ctx) {
 			return
 		}
-		if since := latest(m.since, d.whole); d.lease.clock.known() && since.Before(m.sent) {
-			vouched = span{d.lease.clock.notAfter(since), d.lease.clock.notBefore(m.sent)}
+		if m.since.Equal(d.since) { // else the subscription is another one, perhaps of another Redis with another clock
+			vouched = d.lease.clock.vouch(latest(m.since, d.whole), m.sent)
 		}
 	}
-	asked := time.Now()
+	d.since = m.since
+	asked := d.now()
 	holder, theirs, err := d.lease.ask(ctx, leaseTime, vouched)
 	if err != nil {
 		d.rare.warn("lease", "who turns events into purges is not known: Redis does not tell", "error", err.Error())
@@ -194,7 +197,7 @@ func (d *desk) letGo(ctx context.Context, theirs span) {
 			delete(d.byKey, r.key)
 			d.opt.Metrics.Event(left)
 			continue
-		case time.Since(r.first) > overdue && !failed:
+		case d.now().Sub(r.first) > overdue && !failed:
 			err := d.append(ctx, r)
 			if err == nil {
 				continue

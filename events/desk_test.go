@@ -30,8 +30,8 @@ func TestWhatIsLetGo(t *testing.T) {
 		{"in the middle", span{redis(-4 * second), redis(0)}, -3 * second, -2 * second, left},
 		{"as close to the end as both clocks allow", span{redis(-4 * second), redis(-2*second + tick + 2*time.Microsecond)}, -3 * second, -2 * second, left},
 		{"closer", span{redis(-4 * second), redis(-2*second + tick)}, -3 * second, -2 * second, ""},
-		{"as close to the begin", span{redis(-3 * second), redis(0)}, -3 * second, -2 * second, left},
-		{"closer", span{redis(-3*second + time.Microsecond), redis(0)}, -3 * second, -2 * second, ""},
+		{"as close to the begin", span{redis(-3*second - passing), redis(0)}, -3 * second, -2 * second, left},
+		{"closer", span{redis(-3*second - passing + time.Microsecond), redis(0)}, -3 * second, -2 * second, ""},
 		{"nothing is vouched for", span{}, -3 * second, -2 * second, ""},
 		{"nothing for so long", span{}, -7 * second, -6 * second, appended},
 		{"not all that was merged into it", span{redis(-4 * second), redis(-2 * second)}, -3 * second, -1 * second, ""},
@@ -43,7 +43,7 @@ func TestWhatIsLetGo(t *testing.T) {
 				added = append(added, p)
 				return nil
 			})
-			d.lease.clock = c
+			d.lease.clock, d.now = c, func() time.Time { return now }
 			d.put(newRequest([]invalidation.Purge{{Kind: invalidation.KindAll}}, at(test.after), at(test.received)))
 			d.letGo(t.Context(), test.theirs)
 			for _, result := range Results() {
@@ -62,7 +62,7 @@ func TestWhatIsLetGo(t *testing.T) {
 	}
 	t.Run("not known since when", func(t *testing.T) {
 		d := newTestDesk(nil, nil)
-		d.lease.clock = c
+		d.lease.clock, d.now = c, func() time.Time { return now }
 		d.put(newRequest(nil, time.Time{}, at(-2*second)))
 		if d.letGo(t.Context(), span{1, redis(second)}); len(d.waiting) != 1 {
 			t.Error("let go")
@@ -70,9 +70,25 @@ func TestWhatIsLetGo(t *testing.T) {
 	})
 }
 
+// What is vouched for is what was certainly received, by both clocks at their worst.
+func TestVouch(t *testing.T) {
+	now := time.Now()
+	c := clock{redis: 1_000_000_000, sent: now.Add(-10 * time.Millisecond), got: now}
+	if got, want := c.vouch(now.Add(-5*time.Second), now.Add(-time.Second)), (span{995_010_001, 998_000_000}); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := c.vouch(now.Add(-2*time.Second), now.Add(-time.Second)); got != (span{}) {
+		t.Errorf("%v: too short", got)
+	}
+	var unknown clock
+	if got := unknown.vouch(now.Add(-5*time.Second), now); got != (span{}) {
+		t.Errorf("%v: no time by Redis is known", got)
+	}
+}
+
 func newTestDesk(m *metrics.Metrics, add func(context.Context, invalidation.Purge) error) *desk {
 	log := slog.New(slog.DiscardHandler)
-	return &desk{opt: &Options{Append: add, Metrics: m, Log: log}, rare: &rareLog{log: log}, byKey: map[string]*request{}}
+	return &desk{opt: &Options{Append: add, Metrics: m, Log: log}, rare: &rareLog{log: log}, byKey: map[string]*request{}, now: time.Now}
 }
 
 // What the log did not take is kept, in order, and what waits is bounded.

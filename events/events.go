@@ -12,7 +12,7 @@
 // answer may vouch for a span of time, by the clock of Redis: all that was published since its subscription began, or it last lost something,
 // and before that PING. It writes the span into the lease with each renewal (lead.lua). Another replica lets go what it received in
 // that span. When the lease ends, whoever takes it appends what it still keeps, and what nobody has vouched for in overdue is appended by
-// everybody who has it.
+// everybody who has it. In a Cluster a message passes between nodes beside any PING: spans leave a second for that (passing).
 //
 // So a message that any replica has received becomes a purge, also when the leader dies, is cut off, or its log does not answer; it may
 // become more than one, which is harmless. A message that was published while nobody was subscribed is lost: that is how Pub/Sub is, and

@@ -20,6 +20,9 @@ const (
 	leaseTime = 2 * time.Second        // without a renewal; then another replica takes over
 	beatEvery = 500 * time.Millisecond // a subscription is pinged, and the lease asked for
 	overdue   = 5 * time.Second        // what nobody has vouched for is appended by whoever has it
+	// passing is what a message may take from one node of a Cluster to another, where a PING does not wait for it. It is added on both sides of
+	// a span.
+	passing = time.Second
 )
 
 // lease is who leads, as Redis has it.
@@ -70,7 +73,15 @@ func (c *clock) known() bool { return c.redis != 0 }
 func (c *clock) notBefore(t time.Time) int64 { return c.redis + t.Sub(c.got).Microseconds() }
 func (c *clock) notAfter(t time.Time) int64  { return c.redis + t.Sub(c.sent).Microseconds() + 1 }
 
-// covers reports whether what was published between two times here was published in a span.
+// vouch is the span between two times here: nothing was lost since the one, and all was received that was published before the other.
+func (c *clock) vouch(since, before time.Time) span {
+	if !c.known() || before.Sub(since) <= passing {
+		return span{}
+	}
+	return span{c.notAfter(since), c.notBefore(before.Add(-passing))}
+}
+
+// covers reports whether what was published between two times here, as far as one connection tells, was published in a span.
 func (c *clock) covers(s span, after, before time.Time) bool {
-	return s.until != 0 && !after.IsZero() && c.notBefore(after) >= s.since && c.notAfter(before) < s.until
+	return s.until != 0 && !after.IsZero() && c.notBefore(after.Add(-passing)) >= s.since && c.notAfter(before) < s.until
 }

@@ -65,7 +65,7 @@ func Listen(o Options) (*Listener, error) {
 	}
 	l := &Listener{opt: o, rare: &rareLog{log: o.Log}, born: time.Now()}
 	l.desk = &desk{
-		opt: &l.opt, rare: l.rare, queue: make(chan any, queueLength), byKey: map[string]*request{},
+		opt: &l.opt, rare: l.rare, queue: make(chan any, queueLength), byKey: map[string]*request{}, now: time.Now,
 		lease: lease{client: o.Redis, key: o.Prefix + ":{inv}:events", id: o.ID},
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
