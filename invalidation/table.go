@@ -211,7 +211,7 @@ func (t *Table) Judge(s *Subject, since Number) (j Judgement) {
 		consider(t.names[name{KindTag, tag}])
 	}
 	for _, group := range s.Groups {
-		consider(t.names[name{KindGroup, groupName(originOf(s.URL), group)}])
+		consider(t.names[name{KindGroup, groupName(OriginOf(s.URL), group)}])
 	}
 	for _, r := range t.listed[t.after(since):] {
 		if j.Verdict == Forgotten {
@@ -321,7 +321,7 @@ func (r *listed) isAbout(s *Subject) bool {
 		}
 		return r.MatchAll
 	case KindGroup:
-		return r.Origin == originOf(s.URL) && slices.Contains(s.Groups, r.Group)
+		return r.Origin == OriginOf(s.URL) && slices.Contains(s.Groups, r.Group)
 	}
 	return true
 }
@@ -341,8 +341,8 @@ func withoutScheme(url string) string {
 	return url
 }
 
-// originOf is scheme://host[:port] of a cache URL, whose default port is left out already.
-func originOf(url string) string {
+// OriginOf is scheme://host[:port] of a cache URL, whose default port is left out already.
+func OriginOf(url string) string {
 	scheme, rest, found := strings.Cut(url, "://")
 	if !found {
 		return ""

@@ -83,6 +83,8 @@ func newInstruments() instruments {
 			"Responses that were to be stored, by how the Redis half ended, each once: ok; near-only (no Redis, or too large for it); "+
 				"dropped-full (the queue was full); dropped-slow (waited too long); "+
 				"refused (Redis holds something newer, or the URL was forgotten since the fetch, or its time to be kept was over); "+
+				"unchecked (written, and left to expire soon, since it could not be found out whether a purge forbids it); "+
+				"unindexed (not written, or left to expire soon, since its tags could not be noted: purges would miss it); "+
 				"error (also in cacheproxy_redis_errors_total, unless the breaker was open, the store closed, or saving pauses "+
 				"because Redis is out of memory). Near memory may hold the response whatever is said here.",
 			"result"),

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -254,6 +255,7 @@ func followPurges(t *testing.T, url string, s *Store) {
 		}
 	}
 	await("registered", f.Registered)
+	sweepTags(t, url, f)
 	f.Sweep(s)
 	r, err := f.Purge(t.Context(), invalidation.Purge{Kind: invalidation.KindAll}, patience)
 	if err != nil || !r.Complete() || len(r.Applied) != 1 {
@@ -320,6 +322,32 @@ func turnEvents(t *testing.T, url string, f *invalidation.Follower) {
 			got[<-appended] = true
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// sweepTags does all that the index needs of a Redis.
+func sweepTags(t *testing.T, url string, f *invalidation.Follower) {
+	t.Helper()
+	o := farOptions(dial(t, url, DialOptions{Timeout: patience}))
+	o.Follower = f
+	r := replica{newStore(t, o), f}
+	for range 2 { // by all entries, and by the index
+		r.stored(t, "http://a.example/tagged", withTags("x"))
+		if n := r.sweeps(t, byTag("x")); n != 1 {
+			t.Errorf("a tag: swept %d", n)
+		}
+	}
+	if n := r.sweeps(t, invalidation.Purge{Kind: invalidation.KindTag, Tags: []string{"x", "y"}, MatchAll: true}); n != 0 {
+		t.Errorf("two tags: swept %d", n)
+	}
+	if mark, err := r.far.index.mark(t.Context(), r.far.client); err != nil || mark == "" {
+		t.Errorf("the index is not used: %v", err)
+	}
+	r.far.index.clock = func() time.Time { return time.Now().Add(24 * time.Hour) }
+	r.stored(t, "http://a.example/tagged", withTags("x"))
+	r.far.index.clock = func() time.Time { return time.Now().Add(72 * time.Hour) }
+	if err := errors.Join(r.far.index.trim(t.Context()), r.far.index.doubt(t.Context())); err != nil {
+		t.Errorf("the janitor: %v", err)
 	}
 }
 

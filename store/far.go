@@ -41,6 +41,7 @@ type far struct {
 	reads   chan struct{} // holds a value for each chunk that is being read
 	checks  singleflight.Group
 	saver   *saver
+	index   *index // nil where no purges are followed
 	closed  atomic.Bool
 	// wholeSize is the size of the largest entry that near memory takes whole.
 	wholeSize int64
@@ -79,6 +80,7 @@ func newFar(o *Options, n *near) *far {
 	r.gather = newGatherer(r.client)
 	r.hints.seed = maphash.MakeSeed()
 	r.breaker = newBreaker(o.Breaker, r.probe, o.Metrics, o.Log)
+	r.index = newIndex(o)
 	r.saver = newSaver(r, o, n)
 	return r
 }

@@ -15,6 +15,7 @@ import (
 //	P:v:{URL}            the root of a URL, a hash: variant -> FILL, expiry, response time, nomination (see root.go)
 //	P:e:{URL}:VARIANT    an entry, a string (see encoding.go)
 //	P:b:{URL}:VARIANT:FILL:N   a chunk of a large body, a string (see chunks.go)
+//	P:t:{TAG}, P:g:{ORIGIN:NAME}, P:i:{N}   the index of tags and groups (see index.go)
 //
 // P is the prefix. URL is the cache URL, readable, with `{`, `}` and control bytes percent-encoded, so that the braces
 // around it make it the Cluster hash tag: all keys of one resource lie in one slot. An escape that the URL already has and

@@ -33,6 +33,7 @@ const (
 	savedUnchecked   = "unchecked"    // written, and left to expire soon: whether a purge forbids it could not be found out
 	savedDroppedSlow = "dropped-slow" // waited longer than Options.SaveWait
 	savedRefused     = "refused"      // Redis holds something newer, or the URL was forgotten since the fetch
+	savedUnindexed   = "unindexed"    // its tags were not entered into the index: not written, or left to expire soon
 	savedError       = "error"        // Redis failed, or is not being asked because it does
 )
 
@@ -247,6 +248,7 @@ func (r *far) close(ctx context.Context) error {
 		<-finished
 	}
 	r.saver.killAll()
+	r.index.close()
 	r.breaker.close()
 	return err
 }
@@ -300,6 +302,9 @@ func (s *saver) runSave(l *lane, t *task) (result string) {
 		}
 	}
 	keys, variant := s.far.keys.of(t.url), t.entry.variant()
+	if !s.enter(t, keys.entryKey(variant), ttl) {
+		return savedUnindexed
+	}
 	value := packed(t.entry)
 	var reply []string
 	err := s.tell("save", func(ctx context.Context) (err error) {
@@ -320,6 +325,9 @@ func (s *saver) runSave(l *lane, t *task) (result string) {
 	}
 	s.endReplaced(t.url, variant, reply[1])
 	s.unlinkDropped(keys, reply[2:])
+	if !s.enter(t, keys.entryKey(variant), ttl) {
+		return savedUnindexed
+	}
 	return s.check(t, keys, variant, ttl)
 }
 

@@ -65,6 +65,9 @@ type Options struct {
 
 	// Redis is the client that Dial returned; nil means near memory alone. The store does not close it.
 	Redis redis.UniversalClient
+	// State is the client of the Redis that may not evict, in which it is noted what is stored under which tag; nil = the same as Redis. The
+	// store does not close it.
+	State redis.UniversalClient
 	// Prefix starts all keys in Redis; required with Redis. Two services must never share one. Without braces, spaces and
 	// glob characters.
 	Prefix string

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -187,17 +186,14 @@ func (s *saver) keepChunks(e *Entry, ttl time.Duration) (all bool, err error) {
 
 // endReplaced lets the chunks of the entry that was replaced expire soon. replaced is what save.lua says of it: "" or "FILL CHUNKS".
 func (s *saver) endReplaced(url, variant, replaced string) {
-	hex, count, _ := strings.Cut(replaced, " ")
-	fill, err1 := strconv.ParseUint(hex, 16, 64)
-	chunks, err2 := strconv.Atoi(count)
-	if err1 != nil || err2 != nil || chunks > chunksOf(maxChunkedBody) {
+	keys := s.far.keys.of(url).toldChunks(variant, replaced)
+	if len(keys) == 0 {
 		return
 	}
-	keys := s.far.keys.of(url)
 	_ = s.tell("chunk", func(ctx context.Context) error {
 		pipe := s.far.client.Pipeline()
-		for n := range chunks {
-			pipe.PExpire(ctx, keys.chunkKey(variant, fill, n), chunkGrace)
+		for _, key := range keys {
+			pipe.PExpire(ctx, key, chunkGrace)
 		}
 		_, err := pipe.Exec(ctx)
 		return err

@@ -34,7 +34,7 @@ func (s *server) openStore(c *config.Config) (err error) {
 	}
 	s.store, err = store.New(store.Options{
 		NearSize: int64(c.Near.Size), NearMaxObject: int64(c.Near.MaxObject),
-		Redis: s.redis, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(),
+		Redis: s.redis, State: s.state, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(),
 		Breaker:  store.BreakerOptions{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown.Std()},
 		Follower: s.follower, Strict: c.Near.Strict, Metrics: s.metrics, Log: s.log,
 	})

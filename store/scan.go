@@ -1,0 +1,247 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"cacheproxy/invalidation"
+)
+
+// Going through all entries. Each master is scanned on its own; a pattern of Redis (SCAN MATCH) keeps it from returning what a purge cannot
+// select, and the purge itself decides on the rest.
+//
+// A cursor means nothing to another server, and a slot that moves to a master that was scanned already is not looked at. So a scan during
+// which a master or the slots changed is made again from the start.
+
+const (
+	scanBatch = 500              // keys that a SCAN looks at
+	scanPause = time.Millisecond // between two, at the least: others have their turn for as long as a SCAN takes
+	scanTries = 3                // scans in a row during which something changed
+)
+
+var errUnsteady = errors.New("store: sweeping: the masters of Redis, or their slots, changed during each scan")
+
+// scanAll does something with all keys of entries, of all masters, that match one of the patterns. A key may come more than once. do is not called
+// concurrently.
+func (r *far) scanAll(ctx context.Context, patterns []string, do func(keys []string) error) error {
+	var mu sync.Mutex
+	for range scanTries {
+		before, err := topologyOf(ctx, r.client)
+		if err != nil && !errors.Is(err, errNoTrust) {
+			return err
+		}
+		err = eachMaster(ctx, r.client, func(ctx context.Context, node *redis.Client) error {
+			return scanNode(ctx, node, patterns, func(keys []string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return do(keys)
+			})
+		})
+		if err != nil {
+			return err
+		}
+		after, err := topologyOf(ctx, r.client)
+		switch {
+		case errors.Is(err, errNoTrust): // it may not be asked
+			return nil
+		case err != nil:
+			return err
+		case before == after:
+			return nil
+		}
+	}
+	return errUnsteady
+}
+
+// topologyOf says which masters there are, and which slots they have.
+func topologyOf(ctx context.Context, client redis.UniversalClient) (string, error) {
+	runs, err := runsOf(ctx, client, false)
+	if _, is := client.(*redis.ClusterClient); err != nil || !is {
+		return runs, err
+	}
+	var mu sync.Mutex
+	var views []string
+	err = eachMaster(ctx, client, func(ctx context.Context, node *redis.Client) error {
+		ranges, err := node.ClusterSlots(ctx).Result()
+		if err != nil {
+			return fmt.Errorf("store: asking for the slots: %w", err)
+		}
+		view := make([]string, len(ranges))
+		for i, slots := range ranges {
+			view[i] = fmt.Sprint(slots.Start, "-", slots.End, " ")
+			if len(slots.Nodes) > 0 {
+				view[i] += slots.Nodes[0].ID
+			}
+		}
+		slices.Sort(view)
+		mu.Lock()
+		defer mu.Unlock()
+		views = append(views, strings.Join(view, ","))
+		return nil
+	})
+	slices.Sort(views)
+	return runs + "; " + strings.Join(views, "; "), err
+}
+
+// scanNode scans one server once for each pattern, all at the same time, so that there is one round trip, and one pause, for a step of each.
+func scanNode(ctx context.Context, node *redis.Client, patterns []string, do func(keys []string) error) error {
+	cursors := make([]uint64, len(patterns))
+	for open := patterns; len(open) > 0; {
+		began := time.Now()
+		pipe := node.Pipeline()
+		replies := make([]*redis.ScanCmd, len(open))
+		for i, pattern := range open {
+			replies[i] = pipe.Scan(ctx, cursors[i], pattern, scanBatch)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("store: scanning: %w", err)
+		}
+		took := time.Since(began)
+		var nextOpen []string
+		var nextCursors []uint64
+		for i, reply := range replies {
+			keys, cursor, err := reply.Result()
+			if err != nil {
+				return fmt.Errorf("store: scanning: %w", err)
+			}
+			if len(keys) > 0 {
+				if err := do(keys); err != nil {
+					return err
+				}
+			}
+			if cursor != 0 {
+				nextOpen, nextCursors = append(nextOpen, open[i]), append(nextCursors, cursor)
+			}
+		}
+		open, cursors = nextOpen, nextCursors
+		if len(open) > 0 && !pausedFor(ctx, max(took, scanPause)) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// patternsOf are patterns for SCAN MATCH of which one at least matches the key of each entry that a record can select.
+func (k keyspace) patternsOf(record *invalidation.Record) []string {
+	if record.Kind != invalidation.KindPattern {
+		return []string{k.entry + "*"}
+	}
+	glob, err := invalidation.CompileGlob(record.Selector)
+	if err != nil { // it was checked when it was appended
+		return []string{k.entry + "*"}
+	}
+	var p keyPattern
+	if !strings.Contains(record.Selector, "://") { // of any scheme
+		p.any()
+	}
+	for part := range glob.Parts() {
+		p.add(part)
+	}
+	return p.patterns(k)
+}
+
+// maxKeyStars bounds the stars of a pattern: Redis gives up on those with very many, and then matches nothing.
+const maxKeyStars = 100
+
+// A keyPattern is put together from the parts of a glob over URLs, and matches them as they stand in keys (appendKeyURL): a byte that is
+// encoded there takes three.
+type keyPattern struct {
+	text  []byte
+	head  int // bytes of text before the first wildcard; -1 = there is none yet
+	begun bool
+	ends  byte // "*" where text ends with a star, 0 where not
+	stars int
+	least int // bytes that it matches at the least
+}
+
+func (p *keyPattern) wild() {
+	if !p.begun {
+		p.begun, p.head = true, len(p.text)
+	}
+}
+
+func (p *keyPattern) any() {
+	p.wild()
+	if p.ends != '*' {
+		p.text, p.ends = append(p.text, '*'), '*'
+		p.stars++
+	}
+}
+
+// one is for a byte of which it is not known whether it is encoded.
+func (p *keyPattern) one() {
+	p.wild()
+	if p.ends == '*' {
+		p.text = append(p.text[:len(p.text)-1], "?*"...)
+	} else {
+		p.text = append(p.text, "?*"...)
+		p.stars++
+	}
+	p.ends = '*'
+	p.least++
+}
+
+func (p *keyPattern) literal(text string) {
+	for i := range len(text) {
+		if strings.IndexByte(`*?[]\^`, text[i]) >= 0 {
+			p.text = append(p.text, '\\')
+		}
+		p.text = append(p.text, text[i])
+	}
+	p.ends = 0
+	p.least += len(text)
+}
+
+func (p *keyPattern) add(part invalidation.GlobPart) {
+	switch c := part.Byte; {
+	case part.Kind == invalidation.GlobAny:
+		p.any()
+	case part.Kind == invalidation.GlobOne:
+		p.one()
+	case c == '%': // followed by 25 where what comes then could be taken for an escape of ours
+		p.literal("%")
+		p.any()
+	case isEncoded(c):
+		p.literal(string([]byte{'%', upperHex[c>>4], upperHex[c&15]}))
+	default:
+		p.literal(string([]byte{c}))
+	}
+}
+
+// patterns are those for the keys of URLs that are not cut, and of those that are.
+func (p *keyPattern) patterns(k keyspace) []string {
+	text, head := string(p.text), string(p.text)
+	if p.begun {
+		head = head[:p.head]
+	}
+	if p.stars > maxKeyStars {
+		text = head + "*"
+	}
+	prefix := escapeGlob(k.entry)
+	whole := prefix + text + "}:*"
+	if len(head) > maxKeyURL { // where it is cut
+		head = ""
+	}
+	cut := prefix + head + "*~" + strings.Repeat("?", 2*hashLen) + "}:*"
+	switch {
+	case p.least > maxKeyURL:
+		return []string{cut}
+	case !p.begun: // nothing longer is selected
+		return []string{whole}
+	}
+	return []string{whole, cut}
+}
+
+// escapeGlob makes a pattern that matches this text alone.
+func escapeGlob(text string) string {
+	var p keyPattern
+	p.literal(text)
+	return string(p.text)
+}
