@@ -63,6 +63,7 @@ func TestSweepsReadWhatTheySelect(t *testing.T) {
 	server := redistest.Start(t)
 	var told commands
 	r := replicaAt(t, server.URL(), func(o *Options) { o.Redis.AddHook(&told) })
+	eventually(t, "trimmed", func() bool { return told.taken("scan") > 0 })
 	for i := range 20 {
 		r.stored(t, fmt.Sprintf("http://a.example/%c/%d", "ab"[i%2], i))
 	}

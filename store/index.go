@@ -50,7 +50,7 @@ var (
 
 const (
 	// indexMargin is how much longer than its entry a member stays: the clocks of two servers run unevenly, and an entry is written later
-	// than it is entered.
+	// than it is entered. That the clock of a Redis for state is set forward by more than this, while it runs, is assumed not to happen.
 	indexMargin = time.Minute
 	maxIndexed  = 100 * 365 * 24 * time.Hour // so that scores are exact
 )

@@ -18,41 +18,6 @@ import (
 	"cacheproxy/redistest"
 )
 
-// commands counts by name what a client is told to do.
-type commands struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-func (c *commands) count(cmds ...redis.Cmder) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == nil {
-		c.n = map[string]int{}
-	}
-	c.n["trips"]++
-	for _, cmd := range cmds {
-		c.n[cmd.Name()]++
-	}
-}
-
-// taken returns what was counted of a command since it was last asked.
-func (c *commands) taken(name string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := c.n[name]
-	c.n[name] = 0
-	return n
-}
-
-func (c *commands) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { c.count(cmd); return next(ctx, cmd) }
-}
-func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error { c.count(cmds...); return next(ctx, cmds) }
-}
-
 // replicaAt is a replica that follows the log at a URL, whose purges nobody sweeps but the test.
 func replicaAt(t testing.TB, url string, change ...func(*Options)) replica {
 	t.Helper()
@@ -109,7 +74,7 @@ func TestIndexOfASave(t *testing.T) {
 	var told commands
 	r := replicaAt(t, server.URL(), func(o *Options) { o.Redis.AddHook(&told) })
 	admin, ctx := server.Admin(), t.Context()
-	eventually(t, "watched", func() bool { return admin.Exists(ctx, "cp:i:{janitor}").Val() == 1 })
+	eventually(t, "trimmed", func() bool { return told.taken("scan") > 0 })
 	r.stored(t, other) // loads the scripts
 	r.stored(t, other, withTags("warm"))
 	told.taken("trips")

@@ -69,16 +69,14 @@ func topologyOf(ctx context.Context, client redis.UniversalClient) (string, erro
 	var mu sync.Mutex
 	var views []string
 	err = eachMaster(ctx, client, func(ctx context.Context, node *redis.Client) error {
-		ranges, err := node.ClusterSlots(ctx).Result()
+		ranges, err := node.Do(ctx, "CLUSTER", "SLOTS").Slice()
 		if err != nil {
 			return fmt.Errorf("store: asking for the slots: %w", err)
 		}
 		view := make([]string, len(ranges))
-		for i, slots := range ranges {
-			view[i] = fmt.Sprint(slots.Start, "-", slots.End, " ")
-			if len(slots.Nodes) > 0 {
-				view[i] += slots.Nodes[0].ID
-			}
+		for i, one := range ranges { // first slot, last slot, master, replicas
+			parts, _ := one.([]any)
+			view[i] = fmt.Sprint(parts[:min(3, len(parts))])
 		}
 		slices.Sort(view)
 		mu.Lock()
