@@ -14,7 +14,7 @@ import (
 )
 
 // One process follows the log of purges once, whatever its configuration becomes: the follower outlives snapshots, and what it was built
-// from cannot be reloaded (redis, instance, cache.max_fill).
+// from cannot be reloaded (redis, instance, cache.max_fill, cache.horizon).
 
 const (
 	// logPatience is for the clients of the log. No request waits for them, and a purge that fails for 50 ms is worse than one that
@@ -96,7 +96,13 @@ func (s *server) awaitFollower() {
 // horizon is for how long purges are remembered. A record may be forgotten when nothing can turn up any more that was fetched before it: a
 // fetch that may be saved takes cache.max_fill at most. Of the 30 s the follower takes 12 for a margin and for what is saved until it is
 // confirmed (NotAfter); the rest is more than waiting in the queue of saves and the save itself take, each with its own bound of some seconds.
-func horizon(c *config.Config) time.Duration { return c.Cache.MaxFill.Std() + 30*time.Second }
+// A shorter one, which cache.horizon may name, forbids nothing that is right: Redis refuses what comes too late, and near memory drops it.
+func horizon(c *config.Config) time.Duration {
+	if c.Cache.Horizon > 0 {
+		return c.Cache.Horizon.Std()
+	}
+	return c.Cache.MaxFill.Std() + 30*time.Second
+}
 
 // closeFollower leaves the fleet, whether or not the time for draining is over: who does not leave is waited for.
 func (s *server) closeFollower(ctx context.Context) {

@@ -203,6 +203,9 @@ var token = regexp.MustCompile(`^[A-Za-z*][A-Za-z0-9!#$%&'*+.^_|~` + "`" + `-]*$
 func (r *report) checkCaching(c *Config) {
 	r.above("cache.max_object", int64(c.Cache.MaxObject), 0, "")
 	r.above("cache.max_fill", int64(c.Cache.MaxFill), 0, "")
+	if c.Cache.Horizon != 0 && c.Cache.Horizon < seconds(2) && !r.has("cache.horizon") {
+		r.addHint("cache.horizon", "must be 0 or at least 2s", "heartbeats come each second, and what is fetched must be saved well before purges are forgotten")
+	}
 	r.above("collapse.memory", int64(c.Collapse.Memory), 0, "")
 	if !token.MatchString(c.Cache.Name) {
 		r.addHint("cache.name", fmt.Sprintf("%q cannot stand in a Cache-Status field", c.Cache.Name), "letters, digits, - . _")

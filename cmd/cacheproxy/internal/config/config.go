@@ -148,6 +148,7 @@ type Client struct {
 type Cache struct {
 	MaxObject   Size     `yaml:"max_object" env:"MAX_OBJECT"`
 	MaxFill     Duration `yaml:"max_fill" env:"MAX_FILL"`
+	Horizon     Duration `yaml:"horizon" env:"HORIZON"` // 0 = MaxFill and 30 s
 	Keep        Duration `yaml:"keep" env:"KEEP"`
 	Heuristic   bool     `yaml:"heuristic" env:"HEURISTIC"`
 	Name        string   `yaml:"name" env:"NAME"`

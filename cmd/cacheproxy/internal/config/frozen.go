@@ -11,7 +11,7 @@ import (
 var frozen = []string{
 	"listen", "server.header_timeout", "server.idle_timeout", "server.body_timeout", "server.write_timeout", "server.max_header",
 	"server.max_fields", "server.max_connections", "server.max_connections_per_client", "wire", "instance", "admin", "redis", "breaker",
-	"near", "cache.max_fill", "events", "log.format",
+	"near", "cache.max_fill", "cache.horizon", "events", "log.format",
 }
 
 // Keep gives c the frozen values of running, and returns the keys that it would have changed: they need a restart.
