@@ -16,16 +16,17 @@ import (
 // those of Server they may be called from any goroutine.
 type Fault struct {
 	t      testing.TB
-	server *Server // nil in front of something else
 	addr   string
-	target string
 
 	mu       sync.Mutex
+	server   *Server // nil in front of something else
+	target   string
 	mode     mode
 	delay    time.Duration
 	changed  chan struct{}
 	listener net.Listener // nil while cut or closed
 	links    map[*link]struct{}
+	catches  []*Catch       // also those that are over
 	running  sync.WaitGroup // the accept loop and all pumps
 }
 
@@ -37,6 +38,8 @@ const (
 	held         // nothing goes on, nothing is lost
 	garbled      // bytes from the server are replaced
 	halved       // of bytes from the server half go on, and the connection ends
+	deafened     // nothing from the server goes on, nothing is lost
+	muted        // nothing from the client goes on, nothing is lost
 	cut          // no connection exists and none is accepted
 	closed       // the test is over
 )
@@ -45,7 +48,10 @@ const (
 const garbage = "\x00\xff garbage \xfe\r\n"
 
 // link is one client's connection and the one to the server that belongs to it.
-type link struct{ client, server net.Conn }
+type link struct {
+	client, server net.Conn
+	silenced       *Catch // holds the server's answers; nil = nothing does
+}
 
 // Fault puts a proxy in front of the server. It stays usable while the server restarts.
 func (s *Server) Fault() *Fault {
@@ -74,6 +80,8 @@ func (f *Fault) Addr() string { return f.addr }
 
 // URL is the server's URL through the proxy; empty when the proxy is not in front of a Server.
 func (f *Fault) URL() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.server == nil {
 		return ""
 	}
@@ -88,6 +96,12 @@ func (f *Fault) Delay(d time.Duration) { f.set(delayed, d) }
 
 // Hold accepts connections and bytes and lets nothing through, in either direction, until Heal.
 func (f *Fault) Hold() { f.set(held, 0) }
+
+// Deafen lets nothing from the server through until Heal; what clients say reaches it.
+func (f *Fault) Deafen() { f.set(deafened, 0) }
+
+// Mute lets nothing from clients through until Heal; what the server says reaches them.
+func (f *Fault) Mute() { f.set(muted, 0) }
 
 // Garbage replaces each piece that comes from the server by bytes that are no valid reply.
 func (f *Fault) Garbage() { f.set(garbled, 0) }
@@ -148,21 +162,24 @@ func (f *Fault) accept(listener net.Listener) {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", f.target)
+		f.mu.Lock()
+		target := f.target
+		f.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			// The server is down, and a proxy cannot take back that it accepted: reset is the nearest to refused.
-			(&link{client, client}).reset()
+			(&link{client: client, server: client}).reset()
 			continue
 		}
-		f.join(&link{client, server})
+		f.join(&link{client: client, server: server}, target)
 	}
 }
 
-// join starts the pumps of l, unless the proxy was cut since l was accepted.
-func (f *Fault) join(l *link) {
+// join starts the pumps of l, unless the proxy was cut, or aimed elsewhere, since l was accepted.
+func (f *Fault) join(l *link, target string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.mode >= cut {
+	if f.mode >= cut || f.target != target {
 		l.reset()
 		return
 	}
@@ -178,7 +195,7 @@ func (f *Fault) pump(l *link, dst, src net.Conn, fromServer bool) {
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
-			piece, ok := f.gate(buf[:n], fromServer)
+			piece, ok := f.gate(l, buf[:n], fromServer)
 			if _, err := dst.Write(piece); err != nil || !ok {
 				return
 			}
@@ -198,15 +215,27 @@ func (f *Fault) leave(l *link) {
 }
 
 // gate returns what is to be written instead of piece, once it may be; not ok means that the connection is over after that.
-func (f *Fault) gate(piece []byte, fromServer bool) (out []byte, ok bool) {
+func (f *Fault) gate(l *link, piece []byte, fromServer bool) (out []byte, ok bool) {
+	var catch *Catch
+	if !fromServer {
+		catch = f.caughtBy(l, piece)
+	}
 	for {
+		if fromServer {
+			catch = f.silencedBy(l)
+		}
 		f.mu.Lock()
 		m, delay, changed := f.mode, f.delay, f.changed
 		f.mu.Unlock()
 		switch {
 		case m >= cut:
 			return nil, false
-		case m == held:
+		case catch.holds():
+			select {
+			case <-catch.over:
+			case <-changed:
+			}
+		case m == held, m == deafened && fromServer, m == muted && !fromServer:
 			<-changed
 		case m == delayed && fromServer:
 			timer := time.NewTimer(delay)
