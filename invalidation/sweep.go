@@ -71,7 +71,7 @@ func (f *Follower) sweeping(s Sweeper) {
 	look := time.Now()
 	for f.ctx.Err() == nil {
 		var err error
-		if !time.Now().Before(look) && f.Registered() { // first of all it says that it is a worker
+		if !time.Now().Before(look) && f.Registered() {
 			if err = errors.Join(f.adopt(), f.sweepOld()); err == nil {
 				look = time.Now().Add(min(orphanChecks, f.opt.Horizon/2))
 			}
@@ -94,6 +94,9 @@ func (f *Follower) sweeping(s Sweeper) {
 // sweepNext takes one record from the queue, waiting for it, and sweeps.
 func (f *Follower) sweepNext(s Sweeper) error {
 	mine := f.log.sweeps + ":" + f.id
+	if err := f.opt.Redis.SAdd(f.ctx, f.log.workers, f.id).Err(); err != nil { // each time: others may think it is gone, and Redis may go back
+		return fmt.Errorf("invalidation: waiting for a sweep: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(f.ctx, sweepWait+f.opt.Timeout)
 	defer cancel()
 	seq, err := f.opt.Waiting.BLMove(ctx, f.log.sweeps, mine, "LEFT", "RIGHT", sweepWait).Result()
@@ -169,7 +172,7 @@ func (f *Follower) adopt() error {
 			return err
 		}
 	}
-	return f.opt.Redis.SAdd(f.ctx, f.log.workers, f.id).Err()
+	return nil
 }
 
 // sweepOld queues the second sweep of records whose horizon is over, and trims from the log those that have had it, all but the last.
