@@ -64,6 +64,7 @@ type Follower struct {
 	started time.Time               // what lease is counted from, on the monotonic clock
 	lease   atomic.Int64            // until when this replica may serve what it holds; only where it is strict
 	clock   atomic.Pointer[reading] // of the last heartbeat that was accepted; nil = none was
+	whole   atomic.Int64            // the clock of Redis when all that the log held was applied, the last time that this is known of, in microseconds; 0 = it never was
 	sweeper Sweeper                 // nil = this replica takes no part in sweeping
 	serving atomic.Bool             // registered, and all that was retained when it registered is applied
 
@@ -165,15 +166,19 @@ func (r *reading) now() int64 { return r.at + time.Since(r.heard).Microseconds()
 // NotAfter is until when what is fetched for a lookup of this moment may be written, in microseconds by the clock of Redis. It is too early
 // rather than too late. ok is false where this replica is not registered: nothing may be written then. Every lookup asks, so it waits for
 // nobody.
+//
+// It does not go on with the clock, but is counted from the last time that nothing was left to apply: a purge that this replica has not heard
+// of is younger than that. So one that is cut off from the log soon writes nothing. Else it might validate what it holds when the others have
+// forgotten already that this was purged.
 func (f *Follower) NotAfter() (at int64, ok bool) {
 	if f.log == nil {
 		return 0, true
 	}
-	clock := f.clock.Load()
-	if clock == nil || !f.serving.Load() {
+	whole := f.whole.Load()
+	if whole == 0 || !f.serving.Load() {
 		return 0, false
 	}
-	return clock.now() + (f.opt.Horizon - f.Provisional() - min(margin, f.opt.Horizon/4)).Microseconds(), true
+	return whole + (f.opt.Horizon - f.Provisional() - min(margin, f.opt.Horizon/4)).Microseconds(), true
 }
 
 // Newest is the position of the newest record, as the master of the log has it now.
@@ -184,14 +189,15 @@ func (f *Follower) Newest(ctx context.Context) (Position, error) {
 	return f.log.newest(ctx)
 }
 
-// begin takes the log up at a record: what was applied before does not count.
+// begin takes the log up at a record: what was applied before does not count. The record itself is applied, since it may be a purge that is not
+// swept yet.
 func (f *Follower) begin(at *Record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.last = at
 	f.table.Doubt(at.Position())
 	clear(f.times)
-	f.wake()
+	f.whole.Store(0)
+	f.take(at)
 }
 
 // apply takes the next record. It reports false where that does not follow the last one.

@@ -84,13 +84,13 @@ func (f *Follower) join() error {
 	if err != nil {
 		return err
 	}
+	f.begin(first) // before others are told that this replica has applied it
+	f.opt.Doubted()
 	if b, err := f.log.heartbeat(f.ctx, f.id, first, f.opt.Version, f.opt.Lease, true); err != nil {
 		return err
 	} else if !b.accepted {
 		return errDoubt
 	}
-	f.begin(first)
-	f.opt.Doubted()
 	for {
 		n, err := f.advance(-1)
 		if err != nil {
@@ -173,6 +173,7 @@ func (f *Follower) beat() error {
 	look := time.Since(f.looked) >= beatInterval
 	if b.newest == last.Seq { // else it may be a record that all others think this replica is fenced for
 		f.lease.Store(int64(sent.Sub(f.started) + f.opt.Lease))
+		f.whole.Store(b.at)
 	}
 	sweeps := f.sweeper != nil
 	f.mu.Unlock()
