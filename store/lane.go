@@ -92,7 +92,7 @@ func (l *lane) find(key policy.Key, h http.Header) (e *Entry, known bool) {
 	if !ok {
 		return nil, false
 	}
-	if e = l.near.choose(r, key.Extras, h); e != nil && !judge(l.near.table, e) {
+	if e = l.near.choose(r, key.Extras, h); e != nil && (!judge(l.near.table, e) || l.near.shut()) {
 		return nil, true
 	}
 	return e, true

@@ -214,11 +214,15 @@ func (n *near) selectFrom(r resource, key policy.Key, h http.Header) (e *Entry, 
 		n.forgetEntry(e)
 		return nil, r.len() > 1
 	}
-	if n.strict && n.fenced() {
+	if n.shut() {
 		return nil, false
 	}
 	return e, true
 }
+
+// shut reports whether nothing may be served of what is held, since a purge may have been missed. It is asked when an entry was compared with the
+// purges, not before.
+func (n *near) shut() bool { return n.strict && n.fenced() }
 
 // choose returns the first variant, which is the latest response, that the request selects (RFC 9111 section 4.1).
 func (n *near) choose(r resource, extras string, h http.Header) *Entry {
@@ -252,7 +256,7 @@ func (n *near) put(e *Entry, stamp Stamp) bool {
 
 // permits reports whether no purge forbids what was fetched for a lookup at the stamp.
 func (n *near) permits(e *Entry, stamp Stamp) bool {
-	return current(n.table, stamp) && judgeFrom(n.table, e, stamp.mark.Number)
+	return judgeFrom(n.table, e, stamp.mark.Number) && current(n.table, stamp)
 }
 
 // putIfAbsent is put for an entry in chunks, unless the same fetch is there, whole.

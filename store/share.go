@@ -12,7 +12,7 @@ import (
 // Current reports whether url has not been forgotten since the stamp: whether a fetch for a lookup that began then may still answer
 // requests that come now. It may say false too often, never true too often.
 func (s *Store) Current(url string, stamp Stamp) bool {
-	return !s.forgets.since(url, stamp.moment) && current(s.near.table, stamp)
+	return !s.forgets.since(url, stamp.moment) && current(s.near.table, stamp) && !s.near.shut()
 }
 
 // TakesUploads reports whether there is a Redis, so that bodies larger than MaxBody can be stored by Upload.

@@ -78,7 +78,8 @@ func (o *Options) table() *invalidation.Table {
 	return o.Follower.Table()
 }
 
-// current reports whether what was begun at the stamp may still be trusted: no record that it had not looked at is forgotten since.
+// current reports whether what was begun at the stamp may still be trusted: no record that it had not looked at is forgotten since. It is to be
+// asked when the records were looked at, not before: in between one may be forgotten.
 func current(t *invalidation.Table, s Stamp) bool { return t == nil || s.mark.Number >= t.Floor() }
 
 // provisional is how long an entry is written for before it is checked, where purges are followed in Redis.
