@@ -26,10 +26,12 @@ type seen struct {
 	said    string
 }
 
-// fresh reports whether the response was said to be fresh, or to have been fetched or validated for this request.
-func (s *seen) fresh() bool {
-	return !strings.Contains(s.said, "; hit") || !strings.Contains(s.said, "; ttl=-")
+// stale reports whether the response was said to be a stored one that is stale, and is being validated meanwhile.
+func (s *seen) stale() bool {
+	return s.hit() && (strings.Contains(s.said, "; ttl=-") || strings.Contains(s.said, "; ttl=0")) && strings.Contains(s.said, "; detail=stale-while-revalidate")
 }
+
+func (s *seen) hit() bool { return strings.Contains(s.said, "; hit") }
 
 func (s *seen) String() string {
 	return fmt.Sprintf("version %d, valid as of %d, %s", s.version, s.valid, s.said)
