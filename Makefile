@@ -18,6 +18,9 @@ UPSTREAM ?=
 REDIS ?=
 # make fuzz
 FUZZTIME ?= 60s
+# make consistency
+CONSISTENCY ?= 60s
+SEED ?=
 # make image
 IMAGE ?= cacheproxy:$(VERSION)
 # make bench
@@ -38,7 +41,7 @@ run: build ## run in front of UPSTREAM=http://... or of the demo; LISTEN, ADMIN,
 	  $(if $(REDIS),--redis '$(REDIS)') $(if $(UPSTREAM),--upstream '$(UPSTREAM)',--demo='$(DEMO)')
 
 .PHONY: test
-test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec
+test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec, consistency
 	$(MAKE) --no-print-directory lint
 	CI=true go test -race ./...
 	cd bench && go vet ./... && CI=true go test ./...
@@ -46,13 +49,14 @@ test: needs ## everything that must pass: lint, tests with the race detector, th
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 	$(MAKE) --no-print-directory conformance
 	$(MAKE) --no-print-directory h2spec
+	$(MAKE) --no-print-directory consistency
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
-	go vet ./... && go vet -tags soak ./cmd/cacheproxy
-	go run $(STATICCHECK) -tags soak ./...
+	go vet ./... && go vet -tags soak,consistency ./cmd/cacheproxy/...
+	go run $(STATICCHECK) -tags soak,consistency ./...
 
 .PHONY: docs
 docs: ## write the pages of docs/ that are made from the code: configuration.md, commands.md, metrics.md
@@ -87,6 +91,10 @@ image: ## build the container image IMAGE (cacheproxy:VERSION) with docker, podm
 .PHONY: h2spec
 h2spec: build ## pass h2spec through the binary, over net/http alone too, and compare with bench/h2spec/expected.json
 	cd bench && go run ./h2spec
+
+.PHONY: consistency
+consistency: needs ## hold purges' receipts against what replicas serve: in orders of events, and for CONSISTENCY (60s) in any, with faults; SEED repeats one
+	go test -tags consistency -v -count=1 -parallel 8 -timeout 3h ./cmd/cacheproxy/internal/consistency -args -for '$(CONSISTENCY)' $(if $(SEED),-seed '$(SEED)')
 
 .PHONY: bench
 bench: ## run the Go benchmarks matching BENCH for BENCHTIME each

@@ -382,6 +382,41 @@ func TestStrict(t *testing.T) {
 	}
 }
 
+// Nor does it serve what waits to be saved, or let a fetch from before be joined.
+func TestStrictWhileSaving(t *testing.T) {
+	server := redistest.Start(t)
+	log, saves := server.Fault(), server.Fault()
+	follower, err := invalidation.Start(invalidation.Options{
+		Instance: "strict", Prefix: "cp", Lease: 500 * time.Millisecond, Horizon: time.Minute, Log: slog.New(slog.DiscardHandler), Timeout: 200 * time.Millisecond,
+		Redis: dial(t, log.URL(), DialOptions{}), Waiting: dial(t, log.URL(), DialOptions{Timeout: patience}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = follower.Close(context.Background()) })
+	s := newStore(t, Options{Follower: follower, Strict: true, Redis: dial(t, saves.URL(), DialOptions{Timeout: patience}), Prefix: "cp", Timeout: patience})
+	eventually(t, "serving", func() bool { return !follower.Fenced() })
+	save := saves.Catch("eval", "cp:v:")
+	stamp := s.Mark()
+	d := draft(purged)
+	d.FetchedSince(stamp)
+	s.SaveSince(mustEntry(t, d), stamp)
+	<-save.Caught()
+	if e, ok := s.LookupNear(policy.Key{URL: purged}, nil); !ok || e == nil || !s.Current(purged, stamp) {
+		t.Fatal("it does not serve")
+	}
+	log.Cut()
+	eventually(t, "fenced", follower.Fenced)
+	if e, _ := s.LookupNear(policy.Key{URL: purged}, nil); e != nil {
+		t.Error("what waits to be saved is served")
+	}
+	if s.Current(purged, stamp) {
+		t.Error("a fetch from before may be joined")
+	}
+	log.Heal()
+	save.Release()
+}
+
 // What obeying purges costs a hit: nothing when none has come since it was looked at, and one look when one has.
 func BenchmarkHitWithPurges(b *testing.B) {
 	for name, remembered := range map[string]int{"no follower": -1, "none remembered": 0, "10,000 remembered": 10_000} {

@@ -44,6 +44,7 @@ var rulesOut = []struct {
 const attempts = 4
 
 func TestSchedules(t *testing.T) {
+	t.Parallel()
 	for _, s := range schedules {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,6 +56,7 @@ func TestSchedules(t *testing.T) {
 }
 
 func TestRulesTakenOut(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	table := map[string]string{}
 	t.Run("each", func(t *testing.T) {

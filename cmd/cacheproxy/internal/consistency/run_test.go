@@ -19,9 +19,9 @@ const (
 	base        = 4 // replicas that are always there, but for faults; one more comes and goes
 	coldPages   = 300
 	readsApart  = 2500 * time.Microsecond // of one reader, when the machine keeps up
-	readers     = 2                    // of each replica
-	writers     = 5                    // of each fleet, beside one who waits longer
-	afterwards  = 3 * time.Second      // beyond its horizon every page that was purged is read again
+	readers     = 2                       // of each replica
+	writers     = 5                       // of each fleet, beside one who waits longer
+	afterwards  = 3 * time.Second         // beyond its horizon every page that was purged is read again
 	shortWait   = 100 * time.Millisecond
 	longWait    = 5 * time.Second
 	floorPurges = 3   // a second, both fleets together: less than that tests nothing

@@ -1,0 +1,93 @@
+package invalidation
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"cacheproxy/redistest"
+)
+
+// The log's oldest record may be a purge that is not swept yet: who joins there has applied it.
+func TestJoiningAppliesTheOldestRecord(t *testing.T) {
+	server := redistest.Start(t)
+	all := newFleet(t, server.URL, 1)
+	m := all[0].Table().Mark()
+	r := purge(t, all[0], Purge{Kind: KindURL, Selector: "http://a.example/"}, limit)
+	if n := server.Client().XTrimMinID(t.Context(), "cp:{inv}:log", r.Sequence.String()).Val(); n != 1 {
+		t.Fatalf("%d records were trimmed", n)
+	}
+	joined := newFleet(t, server.URL, 1, func(o *Options) { o.Instance = "joins" })[0]
+	if !forbids(joined, m, "http://a.example/") {
+		t.Error("what the oldest record forbids is permitted")
+	}
+}
+
+// Who registers has dropped what it held, also when it does not hear that it is registered.
+func TestDoubtedBeforeRegistered(t *testing.T) {
+	server := redistest.Start(t)
+	fault := server.Fault()
+	one := newFleet(t, fault.URL, 1)[0]
+	other := newFleet(t, server.URL, 1, func(o *Options) { o.Instance = "other" })[0]
+	m := one.Table().Mark()
+	beats := fault.CatchAnswers(heartbeatScript.Hash())
+	defer beats.Release()
+	server.Admin().FlushAll(t.Context())
+	r := purge(t, other, Purge{Kind: KindAll}, limit)
+	if !r.Complete() {
+		t.Fatalf("%+v", r)
+	}
+	if one.Table().Floor() <= m.Number {
+		t.Error("it is said to have applied the purge, and trusts what was looked at before")
+	}
+}
+
+// How late a save may come does not go on with the clock while nothing is heard of the log.
+func TestNotAfterStandsStill(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	await(t, "in step with the log", func() bool { _, ok := f.NotAfter(); return ok })
+	server.Pause()
+	defer server.Resume()
+	lagging := func(by time.Duration) int64 {
+		await(t, "lagging", func() bool { return f.Status().Lag > by })
+		at, _ := f.NotAfter()
+		return at
+	}
+	if first, second := lagging(1200*time.Millisecond), lagging(1500*time.Millisecond); first != second {
+		t.Errorf("%d, and then %d", first, second)
+	}
+}
+
+// workers is a Sweeper that looks whether its replica is among those who sweep.
+type workers struct {
+	f      *Follower
+	client *redis.Client
+	named  chan bool
+}
+
+func (w *workers) Sweep(ctx context.Context, _ *Record) (int, error) {
+	w.named <- w.client.SIsMember(ctx, "cp:{inv}:workers", w.f.ID()).Val()
+	return 0, nil
+}
+func (*workers) Advance(context.Context) {}
+
+// Who sweeps has said so before, or nobody would take over when it dies.
+func TestSweepersAreNamed(t *testing.T) {
+	server := redistest.Start(t)
+	purge(t, newFleet(t, server.URL, 1)[0], Purge{Kind: KindAll}, limit)
+	f, err := Start(Options{Instance: "sweeps", Redis: client(t, server.URL()), Waiting: client(t, server.URL()), Prefix: "cp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &workers{f, server.Client(), make(chan bool, 1)}
+	f.Sweep(w)
+	if named := <-w.named; !named {
+		t.Error("a sweep is in hand, and nobody knows in whose")
+	}
+	if err := f.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
