@@ -289,7 +289,7 @@ func (w *world) fillers() (away func()) {
 		}
 		_, _ = pipe.Exec(context.Background()) // some may be evicted at once
 	}
-	each(func(pipe redis.Pipeliner, key string) { pipe.Set(context.Background(), key, "", time.Hour) })
+	each(func(pipe redis.Pipeliner, key string) { pipe.Set(context.Background(), key, "", 0) })
 	return func() { each(func(pipe redis.Pipeliner, key string) { pipe.Unlink(context.Background(), key) }) }
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,7 +26,7 @@ const (
 	shortWait   = 100 * time.Millisecond
 	longWait    = 5 * time.Second
 	floorPurges = 3   // a second, both fleets together: less than that tests nothing
-	floorReads  = 200 // the same
+	floorReads  = 100 // the same
 )
 
 // known is what is known of a page: its promises.
@@ -51,8 +52,10 @@ type world struct {
 	reads, hits, failed, rereads      atomic.Int64
 	violations                        atomic.Int64
 
-	mu     sync.Mutex
-	faults map[string]int
+	faults map[string]int // that were made
+
+	mu       sync.Mutex
+	failures map[string]int // of reads, by cause
 }
 
 type rereading struct {
@@ -61,7 +64,7 @@ type rereading struct {
 }
 
 func newWorld(t *testing.T, strict bool) *world {
-	w := &world{faults: map[string]int{}, again: make(chan rereading, 1<<16)}
+	w := &world{faults: map[string]int{}, failures: map[string]int{}, again: make(chan rereading, 1<<16)}
 	w.stage = newStage(t, stageOptions{strict: strict, apart: !strict, replicas: base}, evicting(strict))
 	w.add() // who comes and goes
 	for kind, n := range map[string]int{plain: 6, constant: 5, slow: 3, tagged: 5, behind: 3, large: 2} {
@@ -106,7 +109,7 @@ func (w *world) judge(slot int, p *known, hard, soft int64, s *seen, err error) 
 	case errors.Is(err, errBroken):
 		w.violation("%s: %s of %s: %v", w.mode(), p.path, w.replicas[slot].name, err)
 	case err != nil || s.status != 200:
-		w.failed.Add(1)
+		w.fail(s, err)
 		return
 	case s.version < hard:
 		w.violation("%s: %s answers for %s %s, although %d was promised%s", w.mode(), w.replicas[slot].name, p.path, s, hard, p.told())
@@ -117,6 +120,21 @@ func (w *world) judge(slot int, p *known, hard, soft int64, s *seen, err error) 
 	if s.hit() {
 		w.hits.Add(1)
 	}
+}
+
+// fail counts a read that was not answered.
+func (w *world) fail(s *seen, err error) {
+	why := fmt.Sprint(s.status, " ", s.said)
+	if err != nil {
+		why = "connection"
+		if op := new(net.OpError); errors.As(err, &op) && op.Op == "dial" {
+			why = "refused"
+		}
+	}
+	w.failed.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures[why]++
 }
 
 func (w *world) violation(format string, args ...any) {
