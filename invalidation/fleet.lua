@@ -2,9 +2,12 @@
 --
 -- KEYS[1]  the replicas (heartbeat.lua)
 --
--- Returns {microseconds since 1970, id, value, id, value, ...}, each a string.
+-- Returns {microseconds since 1970, RUN, id, value, id, value, ...}, each a string. RUN is another one when this server has been started again or
+-- another one has taken its place; empty where the user may not ask (INFO).
 
 local time = redis.call('TIME')
 local reply = redis.call('HGETALL', KEYS[1])
+local info = redis.pcall('INFO', 'server')
+table.insert(reply, 1, type(info) == 'string' and string.match(info, 'run_id:(%x+)') or '')
 table.insert(reply, 1, string.format('%.0f', time[1] * 1000000 + time[2]))
 return reply

@@ -13,7 +13,7 @@
 -- ARGV[7]  LEASE
 -- ARGV[8]  with ARGV[6] "1": microseconds after which it is forgotten that a replica has left
 --
--- Returns {"ok" or "doubt", BEAT, sequence of the newest record or "0", sequence of the oldest or "0"}.
+-- Returns {"ok" or "doubt", BEAT, sequence of the newest record or "0", sequence of the oldest or "0", RUN}; RUN as in fleet.lua.
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
@@ -27,7 +27,7 @@ local function value(entry, name)
 	return ''
 end
 if not newest then
-	return {'doubt', now, '0', '0'}
+	return {'doubt', now, '0', '0', ''}
 end
 local head = string.match(newest[1], '^(%d+)')
 local mine = redis.call('XRANGE', KEYS[1], ARGV[2] .. '-0', ARGV[2] .. '-0')[1]
@@ -36,7 +36,7 @@ local tail = string.match(first[1], '^(%d+)')
 local there = mine and value(mine, 'e') == ARGV[3] and value(mine, 'n') == ARGV[4]
 local trimmed = value(first, 'e') == ARGV[3] and value(first, 'p') == ARGV[2] and value(first, 'q') == ARGV[4]
 if not there and not trimmed then
-	return {'doubt', now, head, tail}
+	return {'doubt', now, head, tail, ''}
 end
 if ARGV[6] == '1' then
 	local instance = string.match(ARGV[1], '^(.*)#')
@@ -51,4 +51,5 @@ if ARGV[6] == '1' then
 	end
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. now .. ' ' .. ARGV[7] .. ' ' .. ARGV[5])
-return {'ok', now, head, tail}
+local info = redis.pcall('INFO', 'server')
+return {'ok', now, head, tail, type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''}

@@ -91,3 +91,35 @@ func TestSweepersAreNamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Redis that was started again may have lost heartbeats: a strict replica is not taken for fenced before every lease from before is over.
+func TestFencedInTheSameRunOnly(t *testing.T) {
+	server := redistest.Start(t)
+	fault := server.Fault()
+	strict := newFleet(t, fault.URL, 1, func(o *Options) { o.Instance, o.Lease = "strict", 4*time.Second })[0]
+	other := newFleet(t, server.URL, 1, func(o *Options) { o.Instance = "other" })[0]
+	fault.Hold()
+	fenced := func() bool {
+		list, err := other.Replicas(t.Context())
+		return err == nil && len(list) == 2 && list[1].ID == strict.ID() && list[1].Fenced
+	}
+	await(t, "silent for longer than its lease", fenced)
+	if r := purge(t, other, Purge{Kind: KindAll}, limit); !r.Complete() || len(r.Fenced) != 1 {
+		t.Errorf("%+v", r)
+	}
+	server.Restart()
+	await(t, "silent for longer than its lease, after the restart too", fenced)
+	var r *Receipt
+	await(t, "purged", func() (ok bool) {
+		var err error
+		r, err = other.Purge(t.Context(), Purge{Kind: KindAll}, 0)
+		return err == nil
+	})
+	if len(r.Fenced) != 0 {
+		t.Errorf("%+v", r)
+	}
+	await(t, "fenced when every lease is over", func() bool {
+		r, err := other.Purge(t.Context(), Purge{Kind: KindAll}, 0)
+		return err == nil && r.Complete() && len(r.Fenced) == 1
+	})
+}

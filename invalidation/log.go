@@ -252,7 +252,8 @@ type beat struct {
 	accepted bool
 	at       int64 // microseconds by the clock of Redis
 	newest   Seq
-	oldest   Seq // in the log
+	oldest   Seq    // in the log
+	run      string // names this run of the server; "" = it does not say
 }
 
 // heartbeat says what the replica has applied last. register also removes other incarnations of its instance.
@@ -265,7 +266,7 @@ func (l *redisLog) heartbeat(ctx context.Context, id string, last *Record, versi
 	}
 	reply, err := heartbeatScript.Run(ctx, l.client, []string{l.log, l.replicas},
 		id, last.Seq.String(), hex64(uint64(last.Epoch)), hex64(last.Nonce), version, flag, lease.Milliseconds(), forgetLeft.Microseconds()).StringSlice()
-	if err == nil && len(reply) != 4 {
+	if err == nil && len(reply) != 5 {
 		err = fmt.Errorf("an answer of another form: %q", reply)
 	}
 	if err != nil {
@@ -274,7 +275,7 @@ func (l *redisLog) heartbeat(ctx context.Context, id string, last *Record, versi
 	at, err1 := strconv.ParseInt(reply[1], 10, 64)
 	newest, err2 := strconv.ParseUint(reply[2], 10, 64)
 	oldest, err3 := strconv.ParseUint(reply[3], 10, 64)
-	return beat{reply[0] == "ok", at, Seq(newest), Seq(oldest)}, errors.Join(err1, err2, err3)
+	return beat{reply[0] == "ok", at, Seq(newest), Seq(oldest), reply[4]}, errors.Join(err1, err2, err3)
 }
 
 // Replica is one process that follows the log.
@@ -301,6 +302,7 @@ type fleet struct {
 	replicas []Replica
 	left     []string // have left, within forgetLeft
 	now      time.Time
+	run      string // names this run of the server; "" = it does not say
 }
 
 // forgetLeft is when it is no longer of interest that a replica has left: who could not ask for longer names it as lagging, since a Redis that
@@ -312,15 +314,15 @@ func (l *redisLog) fleet(ctx context.Context) (f fleet, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	reply, err := fleetScript.Run(ctx, l.client, []string{l.replicas}).StringSlice()
-	if err != nil || len(reply)%2 != 1 {
+	if err != nil || len(reply) == 0 || len(reply)%2 != 0 {
 		return f, fmt.Errorf("invalidation: listing replicas: %w", errors.Join(err, errors.New("no list")))
 	}
 	now, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
 		return f, fmt.Errorf("invalidation: listing replicas: %w", err)
 	}
-	f.now = time.UnixMicro(now)
-	for i := 1; i < len(reply); i += 2 {
+	f.now, f.run = time.UnixMicro(now), reply[1]
+	for i := 2; i < len(reply); i += 2 {
 		id, text := reply[i], reply[i+1]
 		if strings.HasPrefix(text, leftMark) {
 			f.left = append(f.left, id)

@@ -110,7 +110,7 @@ func (f *Follower) receipt(ctx context.Context, at Position) (*Receipt, error) {
 			switch {
 			case replica.Applied.Epoch == at.Epoch && replica.Applied.Seq >= at.Seq:
 				r.Applied = append(r.Applied, replica.ID)
-			case replica.Fenced:
+			case replica.Fenced && f.vouches(&fleet, replica.lease):
 				r.Fenced = append(r.Fenced, replica.ID)
 			case replica.Silent && replica.lease == 0 && replica.ID != f.id: // a strict one will be fenced; who asks is not silent: Redis has been
 				r.Silent = append(r.Silent, replica.ID)
@@ -135,6 +135,14 @@ func (f *Follower) receipt(ctx context.Context, at Position) (*Receipt, error) {
 		}
 		pause = min(2*pause, 20*time.Millisecond)
 	}
+}
+
+// vouches reports whether no replica with such a lease can have one that is not known here. A Redis that was started again, or took another's
+// place, may have lost heartbeats, whose leases are not over; they are when this replica has known the same run of it for longer than that.
+func (f *Follower) vouches(now *fleet, lease time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return now.run != "" && now.run == f.run && now.now.Sub(time.UnixMicro(f.witness)) > lease+fenceMargin(lease)
 }
 
 // saw remembers who follows the log, until they have left, by themselves, by an operator's word, or since a new incarnation of the same

@@ -37,6 +37,7 @@ var rulesOut = []struct {
 	{"drop first", "dropping what is held before registering", []string{"joining again"}},
 	{"lease of the queue", "the lease, for what waits to be saved", []string{"deaf, saving"}},
 	{"lease of joining", "the lease, for joining a fetch", []string{"deaf, fetching"}},
+	{"same run", "counting leases from when the same run of Redis is known", []string{"beats lost"}},
 	{"level", "counting a save's time from when nothing was left to apply", []string{"cut off, validating"}},
 }
 
@@ -160,6 +161,7 @@ var edits = []edit{
 	{"lease", "invalidation/follower.go", "	if f.opt.Lease == 0 || f.log == nil {\n		return false", "	if takenOut(\"lease\") || f.opt.Lease == 0 || f.log == nil {\n		return false"},
 	{"lease of the queue", "store/lane.go", "|| l.near.shut())", `|| l.near.shut() && !takenOut("lease of the queue"))`},
 	{"lease of joining", "store/share.go", "&& !s.near.shut()", `&& (takenOut("lease of joining") || !s.near.shut())`},
+	{"same run", "invalidation/receipt.go", "return now.run != \"\" &&", `return takenOut("same run") || now.run != "" &&`},
 	{"level", "invalidation/follower.go", "	return f.whole + (f.opt.Horizon",
 		"	if takenOut(\"level\") {\n		f.whole = f.beaten + time.Since(f.heard).Microseconds()\n	}\n	return f.whole + (f.opt.Horizon"},
 }

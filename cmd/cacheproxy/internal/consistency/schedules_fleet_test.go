@@ -173,6 +173,29 @@ func deafFetching(x *stage) string {
 	return ""
 }
 
+// beatsLost restarts Redis from a snapshot that is older than a lease, cuts off a replica whose lease is not over, and purges at once.
+func beatsLost(x *stage) string {
+	r, a := x.replicas[0], x.replicas[1]
+	x.stored(r, page)
+	x.get(r, page)
+	if err := x.admin.Save(x.t.Context()).Err(); err != nil {
+		x.t.Fatal(err)
+	}
+	time.Sleep(2 * lease)
+	x.redis.Kill()
+	r.fault.Hold()
+	x.redis.Restart()
+	version := x.raise(page)
+	for end := after(lease); !end(); {
+		got, err := post(x.t.Context(), a, 0, urlOf(page))
+		if err == nil && got.status == 200 {
+			return x.watch(r, page, version, after(200*time.Millisecond))
+		}
+	}
+	r.fault.Heal()
+	return ""
+}
+
 func cutOffValidating(x *stage) string {
 	const page = "/constant/1"
 	r, a := x.replicas[0], x.replicas[1]

@@ -36,6 +36,7 @@ var schedules = []schedule{
 	{"stopped", "a strict replica is stopped; requests wait in its socket when it goes on", stageOptions{strict: true}, stopped},
 	{"deaf, saving", "a strict replica hears nothing while its save is under way", stageOptions{strict: true, patient: true}, deafSaving},
 	{"deaf, fetching", "a strict replica hears nothing while a fetch is under way, which another request would join", stageOptions{strict: true}, deafFetching},
+	{"beats lost", "Redis goes back to before a strict replica's last heartbeats, which it does not know", stageOptions{strict: true, horizon: 8 * time.Second}, beatsLost},
 	{"cut off, validating", "a replica that hears nothing of the log validates what it holds, and saves it", stageOptions{apart: true}, cutOffValidating},
 }
 
