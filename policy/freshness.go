@@ -25,7 +25,13 @@ const (
 func (f Freshness) Age(now time.Time) time.Duration { return max(0, now.Sub(f.Born)) }
 
 // TTL returns the remaining freshness lifetime at now; zero or less means stale.
-func (f Freshness) TTL(now time.Time) time.Duration { return f.Lifetime - f.Age(now) }
+func (f Freshness) TTL(now time.Time) time.Duration {
+	ttl := f.Lifetime - f.Age(now)
+	if f.Purged {
+		return min(ttl, 0)
+	}
+	return ttl
+}
 
 // Retention returns for how long from now the response is to be kept: until it is stale and no window in which it may still be
 // used (stale-while-revalidate, stale-if-error, and keep for validation where it has a validator) is open. Zero or less: it

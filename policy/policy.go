@@ -67,4 +67,7 @@ type Freshness struct {
 	Immutable      bool // RFC 8246
 	Heuristic      bool // Lifetime was guessed (section 4.2.2)
 	Validator      bool // has an ETag or Last-Modified, so a stale one can be validated
+	// Purged says that a soft purge has made it stale since it was stored or validated, whatever the clock says: the purge has its time from
+	// another clock, and a second one may be later than the request that asks.
+	Purged bool
 }

@@ -61,10 +61,11 @@ func (e *Entry) setChecked(n invalidation.Number) {
 	}
 }
 
-// softened is f of an entry that a soft purge has made stale: it was fresh until then.
+// softened is f of an entry that a soft purge has made stale: it was fresh until then. It is not now, although another
+// soft purge may have come after the request, or the clock of Redis be ahead.
 func (e *Entry) softened(f policy.Freshness) policy.Freshness {
 	if since := e.StaleSince(); since > e.ValidAsOf() {
-		f.Lifetime = min(f.Lifetime, max(0, time.UnixMicro(int64(since)).Sub(f.Born)))
+		f.Lifetime, f.Purged = min(f.Lifetime, max(0, time.UnixMicro(int64(since)).Sub(f.Born))), true
 	}
 	return f
 }

@@ -417,6 +417,29 @@ func TestStrictWhileSaving(t *testing.T) {
 	save.Release()
 }
 
+// What a soft purge has made stale is stale at once, also where the clock of Redis, which its time is from, is ahead of this one.
+func TestSoftPurgeFromTheFuture(t *testing.T) {
+	table := invalidation.NewTable()
+	begin := invalidation.Record{Epoch: 1, Seq: 1}
+	table.Doubt(begin.Position())
+	d := draft(purged)
+	d.Epoch, d.BodyAsOf, d.ValidAsOf = 1, 1, 1
+	e := mustEntry(t, d)
+	if !judge(table, e) || e.Freshness().TTL(d.ResponseTime) <= 0 {
+		t.Fatal("not fresh to begin with")
+	}
+	table.Apply(&invalidation.Record{
+		Purge: invalidation.Purge{Kind: invalidation.KindURL, Selector: purged, Soft: true}, Epoch: 1, Prev: 1,
+		Seq: invalidation.Seq(d.ResponseTime.Add(time.Minute).UnixMicro()),
+	})
+	if !judge(table, e) {
+		t.Fatal("a soft purge forgets")
+	}
+	if ttl := e.Freshness().TTL(d.ResponseTime); ttl > 0 {
+		t.Errorf("still fresh for %v", ttl)
+	}
+}
+
 // What obeying purges costs a hit: nothing when none has come since it was looked at, and one look when one has.
 func BenchmarkHitWithPurges(b *testing.B) {
 	for name, remembered := range map[string]int{"no follower": -1, "none remembered": 0, "10,000 remembered": 10_000} {
