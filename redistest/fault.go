@@ -15,8 +15,8 @@ import (
 // each other: the last one called holds, for the connections that exist (those that were not cut) and for new ones. Unlike
 // those of Server they may be called from any goroutine.
 type Fault struct {
-	t      testing.TB
-	addr   string
+	t    testing.TB
+	addr string
 
 	mu       sync.Mutex
 	server   *Server // nil in front of something else
@@ -33,15 +33,15 @@ type Fault struct {
 type mode uint8
 
 const (
-	pass    mode = iota
-	delayed      // bytes from the server wait before they go on
-	held         // nothing goes on, nothing is lost
-	garbled      // bytes from the server are replaced
-	halved       // of bytes from the server half go on, and the connection ends
-	deafened     // nothing from the server goes on, nothing is lost
-	muted        // nothing from the client goes on, nothing is lost
-	cut          // no connection exists and none is accepted
-	closed       // the test is over
+	pass     mode = iota
+	delayed       // bytes from the server wait before they go on
+	held          // nothing goes on, nothing is lost
+	garbled       // bytes from the server are replaced
+	halved        // of bytes from the server half go on, and the connection ends
+	deafened      // nothing from the server goes on, nothing is lost
+	muted         // nothing from the client goes on, nothing is lost
+	cut           // no connection exists and none is accepted
+	closed        // the test is over
 )
 
 // garbage is no RESP, no TLS record and no HTTP, whatever a parser looks at first.

@@ -97,8 +97,9 @@ func TestBodyOf128MiB(t *testing.T) {
 	}
 	_, stored := p.resident()
 	asked := origin.asked.Load()
-	// What waits to be saved is bounded by 64 MiB, and the upstream is faster than Redis. The rest is what is not collected yet.
-	if stored-before > 120<<20 {
+	// What waits to be saved is bounded by 64 MiB, and the upstream is faster than Redis. The rest is what is not collected yet; were the
+	// body held beside it, it would be 192 MiB.
+	if stored-before > 160<<20 {
 		t.Errorf("storing took %d MiB", (stored-before)>>20)
 	}
 	read(200, want)
