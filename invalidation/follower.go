@@ -61,6 +61,7 @@ type Follower struct {
 	started time.Time    // what lease is counted from, on the monotonic clock
 	lease   atomic.Int64 // until when this replica may serve what it holds; only where it is strict
 	sweeper Sweeper      // nil = this replica takes no part in sweeping
+	past    *past        // what was purged; only without Redis
 	serving atomic.Bool  // registered, and all that was retained when it registered is applied
 
 	working sync.WaitGroup // the loop
@@ -87,7 +88,7 @@ func Start(o Options) (*Follower, error) {
 	}
 	f := &Follower{
 		opt: o, table: NewTable(), id: fmt.Sprintf("%s#%08x", o.Instance, rand.Uint32()), times: make(map[Seq]int64), known: make(map[string]bool), moved: make(chan struct{}),
-		started: time.Now(), level: o.Now(),
+		started: time.Now(), level: o.Now(), past: newPast(),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	if o.Redis == nil {
@@ -124,6 +125,7 @@ func (f *Follower) Fenced() bool {
 func (f *Follower) Close(ctx context.Context) error {
 	f.cancel()
 	if f.log == nil {
+		f.working.Wait()
 		return nil
 	}
 	closed := f.opt.Waiting.Close() // or a read would wait to its end

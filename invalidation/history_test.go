@@ -11,7 +11,7 @@ import (
 	"cacheproxy/redistest"
 )
 
-func sequences(list []*Record) (all []Seq) {
+func sequences(list []*Event) (all []Seq) {
 	for _, r := range list {
 		all = append(all, r.Seq)
 	}
@@ -27,7 +27,7 @@ func TestHistory(t *testing.T) {
 	defer here.Close(t.Context())
 	for name, f := range map[string]*Follower{"in Redis": newFleet(t, server.URL, 2)[0], "in this process": here} {
 		t.Run(name, func(t *testing.T) {
-			if list, err := f.History(t.Context(), 10); err != nil || len(list) != 0 {
+			if list, err := f.History(t.Context(), 10, 0); err != nil || len(list) != 0 {
 				t.Errorf("before any purge: %v, %v", list, err)
 			}
 			asked := Purge{Kind: KindTag, Tags: []string{"a", "b"}, MatchAll: true, Soft: true, Who: "me", Filters: Filters{Status: []int{4}, OlderThan: time.Minute}}
@@ -36,7 +36,7 @@ func TestHistory(t *testing.T) {
 				newestFirst = append([]Seq{purge(t, f, asked, limit).Sequence}, newestFirst...)
 			}
 			for _, n := range []int{1, 2, 3, 10} {
-				list, err := f.History(t.Context(), n)
+				list, err := f.History(t.Context(), n, 0)
 				if want := newestFirst[:min(n, 3)]; err != nil || !slices.Equal(sequences(list), want) {
 					t.Errorf("%d: %v, %v, want %v", n, sequences(list), err, want)
 				}

@@ -257,7 +257,7 @@ func followPurges(t *testing.T, url string, s *Store) {
 	if err != nil || !r.Complete() || len(r.Applied) != 1 {
 		t.Errorf("a purge: %+v, %v", r, err)
 	}
-	if list, err := f.History(t.Context(), 1); err != nil || len(list) != 1 || list[0].Seq != r.Sequence {
+	if list, err := f.History(t.Context(), 1, 0); err != nil || len(list) != 1 || list[0].Seq != r.Sequence {
 		t.Errorf("the history: %v, %v", list, err)
 	}
 	for _, kind := range []invalidation.Kind{invalidation.KindAll, invalidation.KindURL} { // the last record stays in the log

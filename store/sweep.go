@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,22 +31,17 @@ const (
 	sweepHead  = 4 << 10              // bytes of an entry that are read at first: most heads are shorter
 )
 
-// Sweep deletes from Redis what a purge forbids, or marks it where the purge is soft, and returns how many entries that were. What could not be
-// done is to be done again: the error says why.
-func (s *Store) Sweep(ctx context.Context, r *invalidation.Record) (swept int, err error) {
+// Sweep deletes from Redis what a purge forbids, or marks it where the purge is soft, and says what that was; without Redis it does so in near
+// memory. progress is told how far it is, often. What could not be done is to be done again: the error says why.
+func (s *Store) Sweep(ctx context.Context, r *invalidation.Record, progress func(invalidation.Tally) error) (invalidation.Tally, error) {
+	t := newTally(progress)
+	var err error
 	if s.far == nil {
-		return 0, nil
+		err = s.near.tally(ctx, r, t)
+	} else {
+		err = s.far.tally(ctx, r, t)
 	}
-	if r.Kind != invalidation.KindURL || !r.Unfiltered() {
-		return s.far.sweepAll(ctx, r)
-	}
-	for _, url := range urlsOf(r.Selector) {
-		n, err := s.far.sweepURL(ctx, url, r)
-		if swept += n; err != nil {
-			return swept, err
-		}
-	}
-	return swept, nil
+	return t.total(), err
 }
 
 // urlsOf are the cache URLs that a selector stands for.
@@ -59,19 +53,35 @@ func urlsOf(selector string) []string {
 }
 
 // sweepURL goes through the variants that a root names.
-func (r *far) sweepURL(ctx context.Context, url string, record *invalidation.Record) (swept int, err error) {
+func (r *far) sweepURL(ctx context.Context, url string, record *invalidation.Record, t *tally) error {
 	keys := r.keys.of(url)
-	root, err := r.client.HGetAll(ctx, keys.root).Result()
+	root, err := r.client.HKeys(ctx, keys.root).Result()
 	if err != nil {
-		return 0, fmt.Errorf("store: sweeping: %w", err)
+		return fmt.Errorf("store: sweeping: %w", err)
 	}
-	for variant := range root {
-		n, err := r.unlink(ctx, keys.entryKey(variant), keys.root, variant, record, nil)
-		if swept += n; err != nil {
-			return swept, err
+	entries := make([]string, len(root))
+	for i, variant := range root {
+		entries[i] = keys.entryKey(variant)
+	}
+	heads, err := r.heads(ctx, entries)
+	if err != nil {
+		return err
+	}
+	for i, e := range heads {
+		matched, swept, bytes := e != nil && t.matches(e, record), 0, int64(0)
+		if !t.preview { // whichever is there now, and what the root alone names
+			if swept, err = r.unlink(ctx, entries[i], keys.root, root[i], record, nil); err != nil {
+				return err
+			}
+		}
+		if e != nil {
+			bytes = e.BodyLen()
+		}
+		if matched || swept > 0 {
+			t.count(entries[i], url, bytes, swept, record.Soft)
 		}
 	}
-	return swept, nil
+	return nil
 }
 
 // unlink does with one entry what the purge asks for.
@@ -89,18 +99,19 @@ func (r *far) unlink(ctx context.Context, entry, root, variant string, record *i
 }
 
 // sweepAll goes through all entries of all masters.
-func (r *far) sweepAll(ctx context.Context, record *invalidation.Record) (int, error) {
-	var swept atomic.Int64
+func (r *far) sweepAll(ctx context.Context, record *invalidation.Record, t *tally) error {
 	scan := func(ctx context.Context, node *redis.Client) error {
+		t.expect(keysOf(ctx, node))
 		for cursor := uint64(0); ; {
 			keys, next, err := node.Scan(ctx, cursor, r.keys.entry+"*", sweepBatch).Result()
 			if err != nil {
 				return fmt.Errorf("store: sweeping: %w", err)
 			}
-			n, err := r.sweepKeys(ctx, keys, record)
-			swept.Add(int64(n))
-			if cursor = next; err != nil || cursor == 0 {
+			if err := errors.Join(r.sweepKeys(ctx, keys, record, t), t.walk(sweepBatch)); err != nil {
 				return err
+			}
+			if cursor = next; cursor == 0 {
+				return nil
 			}
 			select {
 			case <-time.After(sweepPause):
@@ -109,62 +120,89 @@ func (r *far) sweepAll(ctx context.Context, record *invalidation.Record) (int, e
 			}
 		}
 	}
-	var err error
+	return r.onMasters(ctx, scan)
+}
+
+// onMasters calls f for each master, of a cluster for all at once.
+func (r *far) onMasters(ctx context.Context, f func(context.Context, *redis.Client) error) error {
 	switch c := r.client.(type) {
 	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, scan)
+		return c.ForEachMaster(ctx, f)
 	case *redis.Client:
-		err = scan(ctx, c)
+		return f(ctx, c)
 	default:
-		err = errors.New("store: sweeping: a client of an unknown kind")
+		return errors.New("store: a client of an unknown kind")
 	}
-	return int(swept.Load()), err
 }
 
 // sweepKeys looks at some entries.
-func (r *far) sweepKeys(ctx context.Context, keys []string, record *invalidation.Record) (swept int, err error) {
+func (r *far) sweepKeys(ctx context.Context, keys []string, record *invalidation.Record, t *tally) error {
+	heads, err := r.heads(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, e := range heads {
+		if e == nil {
+			continue
+		}
+		if err := r.sweepEntry(ctx, keys[i], e, record, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heads reads the heads of some entries: nothing else of them may be looked at. One is nil where there is no entry, or of a version that its
+// own program sweeps.
+func (r *far) heads(ctx context.Context, keys []string) ([]*Entry, error) {
 	if len(keys) == 0 {
-		return 0, nil
+		return nil, nil
 	}
 	pipe := r.client.Pipeline()
-	heads := make([]*redis.StringCmd, len(keys))
+	begins := make([]*redis.StringCmd, len(keys))
 	for i, key := range keys {
-		heads[i] = pipe.GetRange(ctx, key, 0, sweepHead-1)
+		begins[i] = pipe.GetRange(ctx, key, 0, sweepHead-1)
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return 0, fmt.Errorf("store: sweeping: %w", err)
+		return nil, fmt.Errorf("store: sweeping: %w", err)
 	}
+	heads := make([]*Entry, len(keys))
 	for i, key := range keys {
-		head, err := heads[i].Bytes()
+		begin, err := begins[i].Bytes()
 		if err != nil {
 			continue // of another type: none of ours
 		}
-		n, err := r.sweepEntry(ctx, key, head, record)
-		if swept += n; err != nil {
-			return swept, err
+		e, need := headOf(begin)
+		if e == nil && need > len(begin) { // a long head
+			whole, err := r.client.GetRange(ctx, key, 0, int64(need)-1).Bytes()
+			if err != nil {
+				return nil, fmt.Errorf("store: sweeping: %w", err)
+			}
+			e, _ = headOf(whole)
 		}
+		heads[i] = e
 	}
-	return swept, nil
+	return heads, nil
 }
 
-// sweepEntry looks at one entry, of which head is the begin.
-func (r *far) sweepEntry(ctx context.Context, key string, head []byte, record *invalidation.Record) (int, error) {
-	e, need := headOf(head)
-	if e == nil && need > len(head) { // a long head
-		whole, err := r.client.GetRange(ctx, key, 0, int64(need)-1).Bytes()
-		if err != nil {
-			return 0, fmt.Errorf("store: sweeping: %w", err)
-		}
-		e, _ = headOf(whole)
-	}
-	if e == nil || !record.Selects(e.subject()) {
-		return 0, nil // gone, or of a version that its own program sweeps
+// sweepEntry does with one entry, of which there is the head, what the purge asks for, and counts it.
+func (r *far) sweepEntry(ctx context.Context, key string, e *Entry, record *invalidation.Record, t *tally) error {
+	if !t.matches(e, record) {
+		return nil
 	}
 	keys, variant := r.keys.of(e.URL()), e.variant()
 	if keys.entryKey(variant) != key {
-		return 0, nil
+		return nil
 	}
-	return r.unlink(ctx, key, keys.root, variant, record, e.bytes(atFill, atFill+8))
+	swept := 0
+	if !t.preview {
+		var err error
+		if swept, err = r.unlink(ctx, key, keys.root, variant, record, e.bytes(atFill, atFill+8)); err != nil {
+			return err
+		}
+	}
+	t.count(key, e.URL(), e.BodyLen(), swept, record.Soft)
+	return nil
 }
 
 // headOf makes an entry of its first bytes, of which nothing but the head may be looked at. It is nil where they are none, or too few: then

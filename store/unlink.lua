@@ -1,5 +1,6 @@
+#!lua flags=allow-oom
 -- Forgets one entry, or makes it stale, for a purge, if it is still the one that was looked at and the purge forbids it. Both keys lie in
--- one slot.
+-- one slot. A full Redis takes it too: it takes nothing more of it.
 --
 -- KEYS[1]  the entry, P:e:{URL}:VARIANT
 -- KEYS[2]  the root of its URL, P:v:{URL} (save.lua)
