@@ -58,11 +58,13 @@ func (p *purging) shown(urls []string) []string {
 
 // found completes a receipt with what has come of the purge, as soon as that is known where it is waited for.
 func (p *purging) found(ctx context.Context, r *Receipt, until string) {
-	ask := p.Follower.Outcome
+	var o invalidation.Outcome
+	var err error
 	if until == untilSwept {
-		ask = p.Follower.AwaitSwept
+		o, err = p.Follower.AwaitSwept(ctx, r.Sequence)
+	} else {
+		o, err = p.Follower.Outcome(context.WithoutCancel(ctx), r.Sequence) // which has a bound of its own
 	}
-	o, err := ask(ctx, r.Sequence)
 	if err != nil {
 		if r.Detail == "" {
 			r.Detail = "what was swept is not known: " + err.Error()

@@ -81,7 +81,7 @@ func (p *purging) cautious(w http.ResponseWriter, r *http.Request, c caution, re
 		return false
 	}
 	if c.max >= 0 && found.Matched > c.max {
-		WriteProblem(w, http.StatusConflict, fmt.Sprintf("the purge would match %d stored responses, and max is %d: nothing was purged", found.Matched, c.max),
+		WriteProblem(w, http.StatusConflict, fmt.Sprintf("the purge would match %d of what is stored, and max is %d: nothing was purged", found.Matched, c.max),
 			map[string]any{"matched": found.Matched, "max": c.max, "bytes": found.Bytes, "sample": p.shown(found.Sample), "appended": "no"})
 		return false
 	}

@@ -2,13 +2,14 @@ package invalidation
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
 // Tally is what a sweep has found so far, or would find.
 type Tally struct {
 	Matched int64 `json:"matched"` // stored responses that the purge forbids, or makes stale
-	Swept   int64 `json:"swept"`   // of these: deleted, or marked. The others had been replaced, or had expired, in that moment
+	Swept   int64 `json:"swept"`   // of these: deleted, or marked. The others were gone by then
 	Bytes   int64 `json:"bytes"`   // of body: of what was swept, or of what matched where nothing was to be swept
 	// Sample are URLs of some that matched, each once.
 	Sample []string `json:"sample"`
@@ -18,14 +19,17 @@ type Tally struct {
 	Of     int64 `json:"of,omitempty"`
 }
 
-// maxSample bounds the sample, and maxSampled the bytes of a URL in it.
-const maxSample, maxSampled = 10, 1 << 10
+// MaxSample bounds the sample.
+const MaxSample = 10
+
+// maxSampled bounds a URL in it, in bytes.
+const maxSampled = 1 << 10
 
 // Match counts a stored response that matched.
 func (t *Tally) Match(url string) {
 	t.Matched++
-	if len(t.Sample) < maxSample && !slices.Contains(t.Sample, url) {
-		t.Sample = append(t.Sample, url[:min(len(url), maxSampled)])
+	if url = url[:min(len(url), maxSampled)]; len(t.Sample) < MaxSample && !slices.Contains(t.Sample, url) {
+		t.Sample = append(t.Sample, strings.Clone(url)) // which may lie in an entry
 	}
 }
 
@@ -34,7 +38,7 @@ func (t Tally) after(before Tally) Tally {
 	t.Matched, t.Swept, t.Bytes = t.Matched+before.Matched, t.Swept+before.Swept, t.Bytes+before.Bytes
 	sample := slices.Clone(before.Sample)
 	for _, url := range t.Sample {
-		if len(sample) < maxSample && !slices.Contains(sample, url) {
+		if len(sample) < MaxSample && !slices.Contains(sample, url) {
 			sample = append(sample, url)
 		}
 	}

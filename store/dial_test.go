@@ -267,8 +267,22 @@ func followPurges(t *testing.T, url string, s *Store) {
 	}
 	await("swept twice and trimmed", func() bool {
 		first, err := f.Recorded(t.Context(), r.Sequence)
-		return first == nil && err == nil
+		return err == nil && first != nil && first.Past && first.Outcome.Of > 0
 	})
+	if got, err := f.Cancel(t.Context(), r.Sequence, "me"); err != nil || got != invalidation.CancelGone {
+		t.Errorf("cancelling: %v, %v", got, err)
+	}
+	if _, err := s.Preview(t.Context(), &invalidation.Purge{Kind: invalidation.KindAll}); err != nil {
+		t.Errorf("a preview: %v", err)
+	}
+	if _, _, err := s.Origins(t.Context()); err != nil {
+		t.Errorf("what is held: %v", err)
+	}
+	s.Save(mustEntry(t, draft("http://a.example/entries")))
+	flush(t, s)
+	if list, err := s.Entries(t.Context(), "http://a.example/entries"); err != nil || len(list) != 2 {
+		t.Errorf("entries: %+v, %v", list, err)
+	}
 	if err := f.Close(t.Context()); err != nil {
 		t.Errorf("leaving: %v", err)
 	}

@@ -258,7 +258,7 @@ func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge,
 		s := &sheet{printer{w: cmd.OutOrStdout()}}
 		if !f.asJSON {
 			s.printf("%s\n", selection(p))
-			s.applied(&receipt)
+			s.row("sequence", "%v", receipt.Sequence)
 		}
 		if f.watch {
 			if err := watchSweep(cmd, client, &receipt); err != nil {
@@ -271,6 +271,7 @@ func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge,
 		if f.asJSON {
 			s.err = json.NewEncoder(cmd.OutOrStdout()).Encode(receipt)
 		} else {
+			s.applied(&receipt)
 			s.matched(&receipt)
 		}
 		if s.err != nil {

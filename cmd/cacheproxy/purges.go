@@ -113,6 +113,7 @@ func (f *purgesFlags) show(cmd *cobra.Command, sequence string) error {
 	}
 	return printAnswer(cmd, &one, f.asJSON, func(s *sheet) {
 		s.printf("%s\n", describePurge(&one.Purged))
+		s.row("sequence", "%v", one.Sequence)
 		s.applied(&one.Receipt)
 		s.matched(&one.Receipt)
 	})
@@ -131,7 +132,6 @@ func (f *purgesFlags) cancelSweep(cmd *cobra.Command, sequence string) error {
 	return printAnswer(cmd, &told, f.asJSON, func(s *sheet) {
 		s.row("sequence", "%v", told.Sequence)
 		s.sweep(&told.Outcome)
-		s.more("%s", printable(told.Detail))
 	})
 }
 

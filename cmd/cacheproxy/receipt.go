@@ -17,7 +17,6 @@ import (
 
 // applied prints who has applied a purge.
 func (s *sheet) applied(r *admin.Receipt) {
-	s.row("sequence", "%v", r.Sequence)
 	all := len(r.Applied) + len(r.Lagging) + len(r.Silent) + len(r.Fenced)
 	switch {
 	case all == 0:
@@ -38,14 +37,17 @@ func (s *sheet) applied(r *admin.Receipt) {
 func (s *sheet) matched(r *admin.Receipt) {
 	o := r.Outcome
 	if o == nil {
-		s.row("swept", "not known: %s", printable(r.Detail))
+		s.row("swept", "not known")
+		if all := len(r.Applied) + len(r.Lagging) + len(r.Silent) + len(r.Fenced); all > 0 { // else that is told already
+			s.more("%s", printable(r.Detail))
+		}
 		return
 	}
 	over := o.Sweep.State == invalidation.SweepOnce || o.Sweep.State == invalidation.SweepTwice
 	switch {
 	case o.Matched > 0:
-		s.row("matched", "%s stored%s, %s of body", quantity(o.Matched, "response"), soFar(over), sizeText(o.Bytes))
-		s.sample(o.Sample, o.Matched)
+		s.row("matched", "%s%s, %s of body", quantity(o.Matched, "stored response"), soFar(over), sizeText(o.Bytes))
+		s.sample(o.Sample)
 	case over:
 		s.row("matched", "nothing that is stored")
 		s.held(r.Held)
@@ -69,14 +71,15 @@ func (s *sheet) sweep(o *admin.Outcome) {
 		s.row("swept", "%s%s; nobody serves the rest meanwhile", grouped(o.Swept), after(", ", progressText(&o.Sweep)))
 		s.more("%s is at it", printable(o.Sweep.By))
 	case invalidation.SweepCancelled:
-		s.row("swept", "%s, and then cancelled by %s: the rest goes when the purge need not be remembered any more", grouped(o.Swept), printable(o.Sweep.Who))
+		s.row("swept", "%s, then cancelled by %s; nobody serves the rest,", grouped(o.Swept), printable(o.Sweep.Who))
+		s.more("which is swept when the purge need not be remembered any more")
 	default:
 		switch {
 		case o.Matched == 0:
 		case o.Swept == o.Matched:
 			s.row("swept", "all of it")
 		default:
-			s.row("swept", "%s; the others had been replaced, or had expired", grouped(o.Swept))
+			s.row("swept", "%s; the others were gone by then", grouped(o.Swept))
 		}
 	}
 }
@@ -90,12 +93,12 @@ func progressText(w *admin.Sweep) string {
 }
 
 // sample prints URLs of some that matched.
-func (s *sheet) sample(urls []string, matched int64) {
+func (s *sheet) sample(urls []string) {
 	for _, url := range urls {
 		s.more("%s", printable(url))
 	}
-	if more := matched - int64(len(urls)); more > 0 && len(urls) > 0 {
-		s.more("and %s more", grouped(more))
+	if len(urls) >= invalidation.MaxSample {
+		s.more("...")
 	}
 }
 
@@ -125,8 +128,8 @@ func (s *sheet) preview(p *admin.Purge, found *admin.Preview) {
 		s.row("matches", "nothing that is stored %s", where)
 		s.held(found.Held)
 	} else {
-		s.row("matches", "%s stored %s, %s of body", quantity(found.Matched, "response"), where, sizeText(found.Bytes))
-		s.sample(found.Sample, found.Matched)
+		s.row("matches", "%s %s, %s of body", quantity(found.Matched, "stored response"), where, sizeText(found.Bytes))
+		s.sample(found.Sample)
 	}
 	s.row("purged", "nothing: this is a dry run")
 }

@@ -88,19 +88,22 @@ func (p *progress) end() {
 	}
 }
 
-// barWidth is that of the bar, where there is room for it.
-const barWidth = 30
+// A bar has at least so many places, or there is none, and at most so many.
+const minBar, maxBar = 8, 40
 
 // bar is [=====>    ] and what there is to say, no longer than a line.
 func (p *progress) bar(o *admin.Outcome) string {
-	text := sweepingText(o)
-	if o != nil && o.Sweep.Of > 0 && p.width > barWidth+len(text)+4 {
-		full := int(barWidth * o.Sweep.Walked / o.Sweep.Of)
-		text = "[" + p.colours.paint(green, strings.Repeat("=", full)) + strings.Repeat(" ", barWidth-full) + "] " + text
-	} else if len(text) >= p.width {
-		text = text[:p.width-1]
+	if o == nil || o.Sweep.Of <= 0 {
+		text := sweepingText(o)
+		return text[:min(len(text), p.width-1)]
 	}
-	return text
+	text := fmt.Sprintf("%3d%% of %s keys, %s swept, %s", 100*o.Sweep.Walked/o.Sweep.Of, grouped(o.Sweep.Of), grouped(o.Swept), sizeText(o.Bytes))
+	room := min(p.width-len(text)-4, maxBar)
+	if room < minBar {
+		return text[:min(len(text), p.width-1)]
+	}
+	full := int(int64(room) * o.Sweep.Walked / o.Sweep.Of)
+	return "[" + p.colours.paint(green, strings.Repeat("=", full)) + strings.Repeat(" ", room-full) + "] " + text
 }
 
 func sweepingText(o *admin.Outcome) string {
