@@ -245,6 +245,7 @@ func TestRecorded(t *testing.T) {
 	for _, p := range []Purge{
 		{Kind: KindURL, Selector: "http://a.example/" + strings.Repeat("é", 4000)},
 		{Kind: KindPattern, Selector: strings.Repeat("<", maxSelector)},
+		{Kind: KindAll, Filters: Filters{ContentType: slices.Repeat([]string{strings.Repeat("t", maxType)}, maxFilters)}},
 		{Kind: KindTag, Tags: tags},
 		{Kind: KindGroup, Origin: "http://" + strings.Repeat("a", 4000), Group: strings.Repeat("g", maxTag)},
 	} {

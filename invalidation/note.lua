@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Notes how far the sweep of a record is, unless the log has forgotten the record. All keys lie in one slot; a full Redis takes it too.
+-- Notes how far the sweep of a record is, unless the log has forgotten the record, or more passes are noted: a replica that was stopped
+-- meanwhile may be late. All keys lie in one slot; a full Redis takes it too.
 --
 -- KEYS[1]  P:{inv}:swept, a hash (sweepnotes.go)
 -- KEYS[2]  the log (append.lua)
@@ -10,8 +11,12 @@
 --
 -- Returns {"1" or "0": whether the log holds the record, who cancelled the sweep or ""}.
 
+local function passes(note)
+	return tonumber(string.match(note or '', '"passes":(%d+)') or '0')
+end
+
 local there = #redis.call('XRANGE', KEYS[2], ARGV[1] .. '-0', ARGV[1] .. '-0') > 0
-if there then
+if there and passes(ARGV[2]) >= passes(redis.call('HGET', KEYS[1], ARGV[1]) or '') then
 	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
 if ARGV[3] == '1' then

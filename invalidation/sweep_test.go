@@ -181,6 +181,21 @@ func TestSweepOfARecordThatIsGone(t *testing.T) {
 	}
 }
 
+// Who was stopped in a sweep, and goes on when others have been through with the record, does not take that back: nobody would queue it again.
+func TestLateNoteOfASweep(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	seq := purge(t, f, Purge{Kind: KindAll}, limit).Sequence
+	for _, n := range []note{{Passes: 1}, {Passes: 1, Running: true}, {Passes: 2}, {Passes: 1}, {Running: true}} {
+		if there, _, err := f.log.note(t.Context(), "cp:{inv}:sweeps:x", seq.String(), &n, false); !there || err != nil {
+			t.Errorf("%+v: %v, %v", n, there, err)
+		}
+	}
+	if o := outcome(t, f, seq); o.State != SweepTwice {
+		t.Errorf("%+v", o)
+	}
+}
+
 // A Redis that is full sweeps and forgets: that is what helps it.
 func TestSweepInAFullRedis(t *testing.T) {
 	server := redistest.Start(t)

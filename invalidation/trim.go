@@ -20,7 +20,7 @@ var trimScript = redis.NewScript(trimSource)
 const (
 	maxHistory  = 10_000 // records, about
 	historyAge  = 30 * 24 * time.Hour
-	maxRecorded = 1 << 10 // bytes of a record as JSON: of a longer one the begin of its selector, and some of its tags, are kept
+	maxRecorded = 1 << 10 // bytes of a record as JSON: of a longer one the begin of its selector, and some of its tags and types, are kept
 	trimBatch   = 100     // records that one script trims
 )
 
@@ -101,6 +101,7 @@ func recorded(text string) string {
 			break
 		}
 	}
+	p.Filters.ContentType = p.Filters.ContentType[:min(len(p.Filters.ContentType), 4)]
 	w := wireOf(&p)
 	w.Shortened = true
 	short, err := json.Marshal(w)

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -154,8 +155,10 @@ func (n *near) tally(ctx context.Context, record *invalidation.Record, t *tally)
 		if err := t.walk(batch); err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		select {
+		case <-time.After(time.Millisecond): // others have their turn
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	return nil

@@ -137,7 +137,11 @@ func (f *purgesFlags) cancelSweep(cmd *cobra.Command, sequence string) error {
 
 // describePurge is a purge of the past in a line.
 func describePurge(p *admin.Purged) string {
-	return fmt.Sprintf("%s  %s  by %s", p.Time.Local().Format(time.DateTime), selection(&p.Purge), printable(p.Who))
+	what := selection(&p.Purge)
+	if p.Shortened {
+		what += " (and more, which is not remembered)"
+	}
+	return fmt.Sprintf("%s  %s  by %s", p.Time.Local().Format(time.DateTime), what, printable(p.Who))
 }
 
 // outcomeText is what has come of a purge, in a few words.
