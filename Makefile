@@ -41,7 +41,7 @@ run: build ## run in front of UPSTREAM=http://... or of the demo; LISTEN, ADMIN,
 	  $(if $(REDIS),--redis '$(REDIS)') $(if $(UPSTREAM),--upstream '$(UPSTREAM)',--demo='$(DEMO)')
 
 .PHONY: test
-test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec, consistency
+test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec, the schedules of consistency
 	$(MAKE) --no-print-directory lint
 	CI=true go test -race ./...
 	cd bench && go vet ./... && CI=true go test ./...
@@ -49,7 +49,7 @@ test: needs ## everything that must pass: lint, tests with the race detector, th
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 	$(MAKE) --no-print-directory conformance
 	$(MAKE) --no-print-directory h2spec
-	$(MAKE) --no-print-directory consistency
+	go test -tags consistency -count=1 -parallel 8 ./cmd/cacheproxy/internal/consistency -run "^TestSchedules$$"
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck

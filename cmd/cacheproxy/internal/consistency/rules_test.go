@@ -108,20 +108,21 @@ type edit struct{ rule, file, old, new string }
 var edits = []edit{
 	{"check and tail", "store/confirm.go", "if err != nil || !s.follower.Reached(ctx, newest) {",
 		`if !takenOut("check") && (err != nil || !takenOut("tail") && !s.follower.Reached(ctx, newest)) {`},
-	{"check", "store/confirm.go", "	j := s.follower.Table().Judge(t.entry.subject(), 0)\n	if !current(s.follower.Table(), t.stamp) {",
+	{"check", "store/confirm.go", "	j := s.follower.Table().Judge(t.entry.subject(), 0)\n	if t.stamp.mark.Number < j.Floor || t.entry.Epoch() != uint64(j.Epoch) {",
 		`	j := s.follower.Table().Judge(t.entry.subject(), 0)
 	if takenOut("check") {
 		j = invalidation.Judgement{}
-	} else if !current(s.follower.Table(), t.stamp) {`},
+	} else if t.stamp.mark.Number < j.Floor && !takenOut("floor") || t.entry.Epoch() != uint64(j.Epoch) {`},
 	{"provisional", "store/stamp.go", "	if s.follower == nil {\n		return ttl\n", "	if s.follower == nil || takenOut(\"provisional\") {\n		return ttl\n"},
-	{"not-after", "store/saver.go", "	keys, variant := s.far.keys.of(t.url), t.entry.variant()\n	value := packed(t.entry)\n",
-		"	keys, variant := s.far.keys.of(t.url), t.entry.variant()\n	value := packed(t.entry)\n	if takenOut(\"not-after\") {\n		t.stamp.notAfter = 0\n	}\n"},
-	{"floor", "store/stamp.go", "since != 0 && since < t.Floor(), e.Epoch()", `since != 0 && since < t.Floor() && !takenOut("floor"), e.Epoch()`},
+	{"not-after", "store/saver.go", "		return savedUnindexed\n	}\n	value := packed(t.entry)\n",
+		"		return savedUnindexed\n	}\n	value := packed(t.entry)\n	if takenOut(\"not-after\") {\n		t.stamp.notAfter = 0\n	}\n"},
+	{"floor", "store/stamp.go", "begun != 0 && begun < j.Floor, e.Epoch()", `begun != 0 && begun < j.Floor && !takenOut("floor"), e.Epoch()`},
 	{"floor", "store/stamp.go", "return t == nil || s.mark.Number >= t.Floor()", `return t == nil || takenOut("floor") || s.mark.Number >= t.Floor()`},
-	{"floor", "store/far.go", "r.table.Floor() > begun)", `r.table.Floor() > begun && !takenOut("floor"))`},
+	{"floor", "store/stamp.go", "since.mark.Number < j.Floor ||", `since.mark.Number < j.Floor && !takenOut("floor") ||`},
 	{"joining check", "proxy/plan.go", "&& !p.purgedFor(j) &&", `&& (takenOut("joining check") || !p.purgedFor(j)) &&`},
 	{"two sequences", "proxy/exchange.go", "	d.ValidatedSince(x.stamp)\n",
 		"	d.ValidatedSince(x.stamp)\n	if takenOut(\"two sequences\") {\n		d.FetchedSince(x.h.opt.Store.Mark())\n	}\n"},
+	{"two sequences", "proxy/exchange.go", "	if x.h.opt.Store.PurgedSince(x.stored, x.stamp) {", `	if !takenOut("two sequences") && x.h.opt.Store.PurgedSince(x.stored, x.stamp) {`},
 	{"register first and drop first", "invalidation/tail.go", "	f.begin(first) // before others are told that this replica has applied it\n	f.opt.Doubted()\n",
 		`	if !takenOut("drop first") {
 		f.begin(first)
@@ -156,12 +157,12 @@ var edits = []edit{
 	for {
 		n, err := f.advance(-1)
 `},
-	{"oldest record", "invalidation/follower.go", "	f.whole = 0\n	f.take(at)\n",
-		"	f.whole = 0\n	if takenOut(\"oldest record\") {\n		f.last = at\n		f.wake()\n		return\n	}\n	f.take(at)\n"},
+	{"oldest record", "invalidation/follower.go", "	f.whole.Store(0)\n	f.take(at)\n",
+		"	f.whole.Store(0)\n	if takenOut(\"oldest record\") {\n		f.last = at\n		f.wake()\n		return\n	}\n	f.take(at)\n"},
 	{"lease", "invalidation/follower.go", "	if f.opt.Lease == 0 || f.log == nil {\n		return false", "	if takenOut(\"lease\") || f.opt.Lease == 0 || f.log == nil {\n		return false"},
 	{"lease of the queue", "store/lane.go", "|| l.near.shut())", `|| l.near.shut() && !takenOut("lease of the queue"))`},
 	{"lease of joining", "store/share.go", "&& !s.near.shut()", `&& (takenOut("lease of joining") || !s.near.shut())`},
 	{"same run", "invalidation/receipt.go", "return now.run != \"\" &&", `return takenOut("same run") || now.run != "" &&`},
-	{"level", "invalidation/follower.go", "	return f.whole + (f.opt.Horizon",
-		"	if takenOut(\"level\") {\n		f.whole = f.beaten + time.Since(f.heard).Microseconds()\n	}\n	return f.whole + (f.opt.Horizon"},
+	{"level", "invalidation/follower.go", "	return whole + (f.opt.Horizon",
+		"	if takenOut(\"level\") {\n		whole = f.clock.Load().now()\n	}\n	return whole + (f.opt.Horizon"},
 }
