@@ -10,8 +10,8 @@ import (
 	"cacheproxy/invalidation"
 )
 
-// Purged is a purge of the past.
-type Purged struct {
+// Logged is a purge as the log has it.
+type Logged struct {
 	Sequence invalidation.Seq `json:"sequence"`
 	Time     time.Time        `json:"time"` // when it was appended, by the clock of Redis
 	Who      string           `json:"who,omitempty"`
@@ -19,17 +19,22 @@ type Purged struct {
 	StoredBefore *time.Time `json:"stored_before,omitempty"` // what older_than meant
 }
 
-func purged(r *invalidation.Record) Purged {
-	p := Purged{Sequence: r.Seq, Time: time.UnixMicro(int64(r.Seq)).UTC(), Who: r.Who, Purge: shown(r)}
-	if r.Filters.StoredBefore > 0 {
-		p.StoredBefore = new(time.UnixMicro(r.Filters.StoredBefore).UTC())
-	}
-	return p
+// Purged is a purge of the past, and what has come of it.
+type Purged struct {
+	Logged
+	Shortened bool `json:"shortened,omitempty"` // some of what it selects by is not remembered
+	Outcome
+}
+
+func (p *purging) purged(e *invalidation.Event) Purged {
+	return Purged{LoggedOf(e.Record), e.Shortened, *p.outcomeOf(&e.Outcome)}
 }
 
 // History is what GET /v1/purges answers.
 type History struct {
 	Purges []Purged `json:"purges"` // the newest first
+	// Before is what to ask for the next with; nil where there are none.
+	Before *invalidation.Seq `json:"before,omitempty"`
 }
 
 // Recorded is what GET /v1/purges/{sequence} answers.
@@ -48,10 +53,16 @@ type Fleet struct {
 const defaultLimit, maxLimit = 50, 1000
 
 func (p *purging) history(w http.ResponseWriter, r *http.Request) {
-	if !onlyParameters(w, r, "limit") {
+	if !onlyParameters(w, r, "limit", "before") {
 		return
 	}
-	limit := defaultLimit
+	limit, before := defaultLimit, invalidation.Seq(0)
+	if text := r.URL.Query().Get("before"); text != "" {
+		var ok bool
+		if before, ok = sequence(w, text); !ok {
+			return
+		}
+	}
 	if text := r.URL.Query().Get("limit"); text != "" {
 		var err error
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLimit {
@@ -59,48 +70,124 @@ func (p *purging) history(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	records, err := p.follower.History(r.Context(), limit)
+	list, err := p.Follower.History(r.Context(), limit+1, before)
 	if err != nil {
 		WriteProblem(w, http.StatusServiceUnavailable, err.Error(), nil)
 		return
 	}
-	told := History{Purges: make([]Purged, len(records))}
-	for i, record := range records {
-		told.Purges[i] = purged(record)
+	told := History{Purges: make([]Purged, min(len(list), limit))}
+	for i := range told.Purges {
+		told.Purges[i] = p.purged(list[i])
+	}
+	if len(list) > limit {
+		told.Before = &list[limit-1].Seq
 	}
 	WriteJSON(w, http.StatusOK, told)
 }
 
-func (p *purging) recorded(w http.ResponseWriter, r *http.Request) {
-	wait, ok := waitOf(w, r, 0)
+// sequence reads a sequence. ok is false when it has answered.
+func sequence(w http.ResponseWriter, text string) (seq invalidation.Seq, ok bool) {
+	n, err := strconv.ParseUint(text, 10, 63) // as Redis bounds what fits into its scripts
+	if err != nil || n == 0 {
+		WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("%.40q is no sequence", text), nil)
+		return 0, false
+	}
+	return invalidation.Seq(n), true
+}
+
+// event finds the purge that a request names. It is nil when that is answered.
+func (p *purging) event(w http.ResponseWriter, r *http.Request) *invalidation.Event {
+	seq, ok := sequence(w, r.PathValue("sequence"))
 	if !ok {
-		return
+		return nil
 	}
-	text := r.PathValue("sequence")
-	seq, err := strconv.ParseUint(text, 10, 63) // as Redis bounds what fits into its scripts
-	if err != nil {
-		WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("%q is no sequence", text), nil)
-		return
-	}
-	record, err := p.follower.Recorded(r.Context(), invalidation.Seq(seq))
+	event, err := p.Follower.Recorded(r.Context(), seq)
 	switch {
 	case err != nil:
 		WriteProblem(w, http.StatusServiceUnavailable, err.Error(), nil)
+	case event == nil:
+		WriteProblem(w, http.StatusNotFound, "there is no purge "+seq.String()+", or none is remembered any more", nil)
+	default:
+		return event
+	}
+	return nil
+}
+
+func (p *purging) recorded(w http.ResponseWriter, r *http.Request) {
+	wait, until, ok := waiting(w, r, 0)
+	if !ok {
 		return
-	case record == nil || record.Kind == "":
-		WriteProblem(w, http.StatusNotFound, "the log holds no purge "+text+", or does not any more", nil)
+	}
+	event := p.event(w, r)
+	if event == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
-	WriteJSON(w, http.StatusOK, Recorded{purged(record), receiptOf(p.follower.Receipt(ctx, record.Position()))})
+	told := Recorded{p.purged(event), p.receipt(ctx, event)}
+	if !event.Past {
+		if p.found(ctx, &told.Receipt, until); told.Receipt.Outcome != nil {
+			told.Outcome = *told.Receipt.Outcome
+		}
+	}
+	WriteJSON(w, http.StatusOK, told)
 }
+
+// receipt says who has applied a purge by now. One of a log that has ended was applied by whoever has taken up the next: what was stored before
+// is served by nobody there.
+func (p *purging) receipt(ctx context.Context, e *invalidation.Event) Receipt {
+	position := e.Position()
+	if now := p.Follower.Status().Applied; e.Past && now.Epoch != position.Epoch && now.Epoch != 0 {
+		position.Epoch = now.Epoch
+		position.Seq = min(position.Seq, now.Seq)
+	}
+	told := receiptOf(p.Follower.Receipt(ctx, position))
+	told.Sequence = e.Seq
+	if e.Past {
+		told.Outcome = p.outcomeOf(&e.Outcome)
+	}
+	return told
+}
+
+// Cancelled is what DELETE /v1/purges/{sequence} answers.
+type Cancelled struct {
+	Sequence invalidation.Seq `json:"sequence"`
+	Outcome
+	Detail string `json:"detail"` // what that means
+}
+
+func (p *purging) cancel(w http.ResponseWriter, r *http.Request) {
+	if !onlyParameters(w, r) {
+		return
+	}
+	event := p.event(w, r)
+	if event == nil {
+		return
+	}
+	result, err := p.Follower.Cancel(r.Context(), event.Seq, who(r))
+	var now invalidation.Outcome
+	if err == nil {
+		now, err = p.Follower.Outcome(r.Context(), event.Seq)
+	}
+	switch {
+	case err != nil:
+		WriteProblem(w, http.StatusServiceUnavailable, "whether the sweep is cancelled is not known: "+err.Error(), nil)
+	case result != invalidation.CancelOK:
+		WriteProblem(w, http.StatusConflict, "purge "+event.Seq.String()+" is swept already: there is nothing to cancel", nil)
+	default:
+		p.Log.Info("a sweep was cancelled", "sequence", event.Seq.String(), "who", who(r))
+		WriteJSON(w, http.StatusOK, Cancelled{event.Seq, *p.outcomeOf(&now), cancelledDetail})
+	}
+}
+
+const cancelledDetail = "the sweep is cancelled, the purge is not: what it forbids is served by nobody. It is swept when the purge need not be remembered any more, " +
+	"and that cannot be cancelled: it could be served again"
 
 func (p *purging) replicas(w http.ResponseWriter, r *http.Request) {
 	if !onlyParameters(w, r) {
 		return
 	}
-	list, err := p.follower.Replicas(r.Context())
+	list, err := p.Follower.Replicas(r.Context())
 	if err != nil {
 		WriteProblem(w, http.StatusServiceUnavailable, err.Error(), nil)
 		return
@@ -108,19 +195,19 @@ func (p *purging) replicas(w http.ResponseWriter, r *http.Request) {
 	if list == nil {
 		list = []invalidation.Replica{}
 	}
-	WriteJSON(w, http.StatusOK, Fleet{list, p.follower.ID(), p.follower.Registered()})
+	WriteJSON(w, http.StatusOK, Fleet{list, p.Follower.ID(), p.Follower.Registered()})
 }
 
 func (p *purging) remove(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
-	there, err := p.follower.Remove(r.Context(), id)
+	there, err := p.Follower.Remove(r.Context(), id)
 	switch {
 	case err != nil:
 		WriteProblem(w, http.StatusServiceUnavailable, err.Error(), nil)
 	case !there:
 		WriteProblem(w, http.StatusNotFound, fmt.Sprintf("no replica %q is registered: GET /v1/replicas lists them", id), nil)
 	default:
-		p.log.Warn("a replica was struck off the list of those who follow the purges", "replica", id, "who", who(r))
+		p.Log.Warn("a replica was struck off the list of those who follow the purges", "replica", id, "who", who(r))
 		WriteJSON(w, http.StatusOK, map[string]string{"removed": id})
 	}
 }

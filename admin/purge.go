@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,39 +13,66 @@ import (
 	"unicode"
 
 	"cacheproxy/invalidation"
+	"cacheproxy/store"
 )
 
-// purging answers for one replica's part in the log of purges.
-type purging struct {
-	follower *invalidation.Follower
-	log      *slog.Logger
+// PurgingOptions are what purging needs. Follower, Store and Log are required.
+type PurgingOptions struct {
+	Follower *invalidation.Follower
+	Store    *store.Store
+	Log      *slog.Logger
+	// Redacted names, in lower case, request fields and parameters whose values must not be shown, besides those that are always secret. Nil names
+	// none.
+	Redacted func(name string) bool
+	// ShownURL is a URL of what is stored as it may be shown. Nil shows it as it is.
+	ShownURL func(url string) string
 }
 
-// Purging registers the routes by which stored responses are forgotten, on all replicas. They must be guarded.
+// purging answers for one replica's part in the log of purges.
+type purging struct{ PurgingOptions }
+
+// Purging registers the routes by which stored responses are forgotten, on all replicas, and looked at. They must be guarded.
 //
-//	POST /v1/purge               appends what the body, a Purge, says to the log, and waits for ?wait=1s, or less, until all replicas have applied
-//	                             it. 200 says that all have; 202 that it is appended and who has not; both with a Receipt
-//	GET /v1/purges?limit=50      the newest purges of the log, the newest first, with who asked for them
-//	GET /v1/purges/{sequence}    one of them, and its receipt by now
-//	GET /v1/replicas             who follows the log
-//	DELETE /v1/replicas/{id}     strikes one off that will not come back, so that receipts do not name it any more
+//	POST /v1/purge                appends what the body, a Purge, says to the log, and waits for ?wait=1s, or less, until all replicas have applied
+//	                              it, with &until=swept also until it is swept. 200 says that all have applied it; 202 that it is appended and
+//	                              who has not; both with a Receipt. With dry_run it appends nothing, and answers with a Preview; with max it
+//	                              counts before, and answers 409 where that is more
+//	GET /v1/purges?limit=50       the newest purges, the newest first, with who asked for them and what came of it; &before=SEQUENCE those before
+//	GET /v1/purges/{sequence}     one of them, and its receipt by now; ?wait=20s waits, with &until=swept also for the sweep
+//	DELETE /v1/purges/{sequence}  cancels its sweep, not the purge: what that forbids is served by nobody, and is swept when the purge need not be
+//	                              remembered any more. 409 says that it is swept
+//	GET /v1/entries?url=URL       what is stored of a URL, in both tiers: Stored
+//	GET /v1/replicas              who follows the log
+//	DELETE /v1/replicas/{id}      strikes one off that will not come back, so that receipts do not name it any more
 //
 // What is wrong with a body is told all at once, by fields, and nothing was purged then. 503 says that the log did not confirm a purge; its
 // member "appended" is "no" where that is certain, and else "unknown".
-func Purging(mux *http.ServeMux, f *invalidation.Follower, log *slog.Logger) {
-	p := &purging{f, log}
+func Purging(mux *http.ServeMux, o PurgingOptions) {
+	if o.Redacted == nil {
+		o.Redacted = func(string) bool { return false }
+	}
+	if o.ShownURL == nil {
+		o.ShownURL = func(url string) string { return url }
+	}
+	p := &purging{o}
 	mux.HandleFunc("POST /v1/purge", p.purge)
 	mux.HandleFunc("GET /v1/purges", p.history)
 	mux.HandleFunc("GET /v1/purges/{sequence}", p.recorded)
+	mux.HandleFunc("DELETE /v1/purges/{sequence}", p.cancel)
+	mux.HandleFunc("GET /v1/entries", p.entries)
 	mux.HandleFunc("GET /v1/replicas", p.replicas)
 	mux.HandleFunc("DELETE /v1/replicas/{id...}", p.remove)
 }
 
-// Receipt says who has applied a purge.
+// Receipt says who has applied a purge, and what has come of it.
 type Receipt struct {
 	*invalidation.Receipt
 	Complete bool `json:"complete"` // every registered replica has applied it, or is fenced
-	// Detail says why nothing is known of the replicas.
+	// Outcome is nil where it is not known.
+	*Outcome
+	// Held is there where the purge has matched nothing that was stored.
+	Held *Held `json:"held,omitempty"`
+	// Detail says why something is not known.
 	Detail string `json:"detail,omitempty"`
 }
 
@@ -62,7 +90,7 @@ const (
 )
 
 func (p *purging) purge(w http.ResponseWriter, r *http.Request) {
-	wait, ok := waitOf(w, r, defaultWait)
+	wait, until, ok := waiting(w, r, -1)
 	var asked Purge
 	if !ok || !readJSON(w, r, &asked) {
 		return
@@ -73,13 +101,23 @@ func (p *purging) purge(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	record.Who = who(r)
-	receipt, err := p.follower.Purge(r.Context(), record, wait)
+	careful, _ := asked.caution() // has been checked
+	if !p.cautious(w, r, careful, &record, wait) {
+		return
+	}
+	if wait < 0 {
+		wait = defaultWait
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	receipt, err := p.Follower.Purge(r.Context(), record, wait)
 	if receipt == nil {
 		p.failed(w, &record, err)
 		return
 	}
 	told := receiptOf(receipt, err)
-	p.log.Info("purge", "sequence", receipt.Sequence.String(), "kind", string(record.Kind), "soft", record.Soft, "who", record.Who,
+	p.found(ctx, &told, until)
+	p.Log.Info("purge", "sequence", receipt.Sequence.String(), "kind", string(record.Kind), "soft", record.Soft, "who", record.Who,
 		"complete", told.Complete, "lagging", receipt.Lagging, "silent", receipt.Silent, "fenced", receipt.Fenced)
 	status := http.StatusAccepted
 	if told.Complete {
@@ -93,29 +131,40 @@ func (p *purging) purge(w http.ResponseWriter, r *http.Request) {
 func (p *purging) failed(w http.ResponseWriter, record *invalidation.Purge, err error) {
 	appended, told := "unknown", "the log of purges did not confirm this purge, which may have been appended and may happen: "+
 		"ask again, or look at /v1/purges when it answers: "
-	if p.follower.NothingAppended(err) {
+	if p.Follower.NothingAppended(err) {
 		appended, told = "no", "nothing was purged: "
 	}
-	p.log.Warn("a purge failed", "kind", string(record.Kind), "who", record.Who, "appended", appended, "error", err.Error())
+	p.Log.Warn("a purge failed", "kind", string(record.Kind), "who", record.Who, "appended", appended, "error", err.Error())
 	WriteProblem(w, http.StatusServiceUnavailable, told+err.Error(), map[string]any{"appended": appended})
 }
 
-// waitOf reads the query, which has no other parameter than wait: one that is not known may have been meant to keep something from
-// happening. It reports false when it has answered.
-func waitOf(w http.ResponseWriter, r *http.Request, otherwise time.Duration) (time.Duration, bool) {
-	if !onlyParameters(w, r, "wait") {
-		return 0, false
+// What is waited for.
+const (
+	untilApplied = "applied" // by all replicas
+	untilSwept   = "swept"   // that too
+)
+
+// waiting reads the query, which has no other parameters than wait and until: one that is not known may have been meant to keep something from
+// happening. ok is false when it has answered.
+func waiting(w http.ResponseWriter, r *http.Request, otherwise time.Duration) (wait time.Duration, until string, ok bool) {
+	if !onlyParameters(w, r, "wait", "until") {
+		return 0, "", false
 	}
-	text := r.URL.Query().Get("wait")
-	if text == "" {
-		return otherwise, true
+	wait, until = otherwise, untilApplied
+	if text := r.URL.Query().Get("until"); text != "" {
+		if until = text; until != untilApplied && until != untilSwept {
+			WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("until is %.40q: %s or %s", text, untilApplied, untilSwept), nil)
+			return 0, "", false
+		}
 	}
-	wait, err := time.ParseDuration(text)
-	if err != nil || wait < 0 || wait > maxWait {
-		WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("wait is %q: write a length of time from 0 to %v", text, maxWait), nil)
-		return 0, false
+	if text := r.URL.Query().Get("wait"); text != "" {
+		var err error
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxWait {
+			WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("wait is %.40q: write a length of time from 0 to %v", text, maxWait), nil)
+			return 0, "", false
+		}
 	}
-	return wait, true
+	return wait, until, true
 }
 
 // onlyParameters refuses what is not known of a query. It reports false when it has answered.

@@ -12,17 +12,32 @@ import (
 	"time"
 
 	"cacheproxy/invalidation"
+	"cacheproxy/store"
 )
 
 // purger is a listener of a process that is the only replica.
 func purger(t *testing.T) (http.Handler, *invalidation.Follower) {
+	t.Helper()
+	h, f, _ := purgerOf(t, PurgingOptions{})
+	return h, f
+}
+
+// purgerOf is purger with the store that it purges.
+func purgerOf(t *testing.T, o PurgingOptions) (http.Handler, *invalidation.Follower, *store.Store) {
 	t.Helper()
 	f, err := invalidation.Start(invalidation.Options{Instance: "alone"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close(t.Context()) })
-	return mustNew(t, Options{Handle: func(mux *http.ServeMux) { Purging(mux, f, slog.New(slog.DiscardHandler)) }}), f
+	s, err := store.New(store.Options{NearSize: 16 << 20, Follower: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(t.Context()) })
+	f.Sweep(s)
+	o.Follower, o.Store, o.Log = f, s, slog.New(slog.DiscardHandler)
+	return mustNew(t, Options{Handle: func(mux *http.ServeMux) { Purging(mux, o) }}), f, s
 }
 
 func decoded[T any](t *testing.T, w *httptest.ResponseRecorder, status int) (v T) {
@@ -111,9 +126,11 @@ func TestPurgeRefuses(t *testing.T) {
 		`{"all": true, "origin": "http://a.example"}`:             "origin goes with group",
 		`{"all": false}`:                                          "all is false",
 		`{"all": "yes"}`:                                          "cannot unmarshal",
-		`{"all": true, "dry_run": true}`:                          "dry_run is not available yet",
-		`{"all": true, "dry_run": null}`:                          "dry_run is not available yet",
-		`{"all": true, "max": 10}`:                                "max is not available yet",
+		`{"all": true, "dry_run": null}`:                          "dry_run is null: true or false",
+		`{"all": true, "dry_run": "true"}`:                        `dry_run is "true": true or false`,
+		`{"all": true, "max": null}`:                              "max is null: a number",
+		`{"all": true, "max": -1}`:                                "max is -1: a number",
+		`{"all": true, "max": 1.5}`:                               "max is 1.5: a number",
 		`{"all": true, "sotf": true}`:                             `unknown field "sotf"`,
 		`{"all": true, "older_than": "5"}`:                        "older_than is",
 		`{"all": true, "older_than": "0s"}`:                       "older_than is",
@@ -137,7 +154,7 @@ func TestPurgeRefuses(t *testing.T) {
 	if told := decoded[struct{ Mistakes []string }](t, w, 400); len(told.Mistakes) != 3 {
 		t.Errorf("%q", told.Mistakes)
 	}
-	for _, query := range []string{"wait=1", "wait=-1s", "wait=21s", "wiat=1s", "dry_run=true"} {
+	for _, query := range []string{"wait=1", "wait=-1s", "wait=21s", "wiat=1s", "dry_run=true", "until=done"} {
 		if p := wantProblem(t, post(h, "/v1/purge?"+query, `{"all": true}`)); p.Status != 400 {
 			t.Errorf("%s: %+v", query, p)
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"cacheproxy/invalidation"
 )
@@ -16,5 +17,11 @@ func (p *Purge) Record() (invalidation.Purge, error) {
 	return r, err
 }
 
-// PurgedOf shows a record as GET /v1/purges does.
-func PurgedOf(r *invalidation.Record) Purged { return purged(r) }
+// LoggedOf shows a record as the log has it.
+func LoggedOf(r *invalidation.Record) Logged {
+	told := Logged{Sequence: r.Seq, Time: time.UnixMicro(int64(r.Seq)).UTC(), Who: r.Who, Purge: shown(r)}
+	if before := r.Filters.StoredBefore; before > 0 {
+		told.StoredBefore = new(time.UnixMicro(before).UTC())
+	}
+	return told
+}

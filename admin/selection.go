@@ -36,7 +36,8 @@ type Purge struct {
 	MinSize     int64          `json:"min_size,omitempty"`     // of the body, in bytes
 	MaxSize     int64          `json:"max_size,omitempty"`
 
-	// To come. They are known so that whoever asks for them is told.
+	// DryRun, when true, counts what would be purged, and purges nothing. Max refuses to purge more stored responses than that. They are as
+	// they were sent, so that null is seen.
 	DryRun json.RawMessage `json:"dry_run,omitempty"`
 	Max    json.RawMessage `json:"max,omitempty"`
 }
@@ -76,11 +77,8 @@ func (p *Purge) Check() error {
 func (p *Purge) record() (r invalidation.Purge, err error) {
 	var mistakes []error
 	add := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
-	if p.DryRun != nil {
-		add("dry_run is not available yet in this version: nothing was purged")
-	}
-	if p.Max != nil {
-		add("max is not available yet in this version: nothing was purged")
+	if _, err := p.caution(); err != nil {
+		mistakes = append(mistakes, err)
 	}
 	r = invalidation.Purge{Tags: p.Tags, MatchAll: p.Match == "all", Soft: p.Soft}
 	selected, err := p.selectBy(&r)

@@ -173,7 +173,7 @@ var userRule = Spec{Channel: "user:*", Tags: []string{"user-{id}"}}
 // purged are the tags in the log, in the order of the log.
 func purged(t *testing.T, f *invalidation.Follower) (tags []string) {
 	t.Helper()
-	list, err := f.History(t.Context(), 10_000)
+	list, err := f.History(t.Context(), 10_000, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@
 --          0 = none) and r (the purge, JSON; "" for the record that begins an epoch and selects nothing)
 -- KEYS[2]  the queue of sweeps, P:{inv}:sweeps, a list of sequences
 -- KEYS[3]  what was appended again, P:{inv}:again, a hash: nonce of the lost record -> sequence
+-- KEYS[4]  the history, P:{inv}:history (trim.lua): a log that begins anew goes on behind it
 -- ARGV[1]  the purge, JSON; "" appends only if the log holds nothing: the begin of an epoch
 -- ARGV[2]  the nonce
 -- ARGV[3]  the epoch to begin if the log holds nothing
@@ -40,6 +41,10 @@ if last then
 		end
 	end
 	seq = math.max(seq, tonumber(p) + 1)
+end
+local past = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
+if past then
+	seq = math.max(seq, tonumber(string.match(past[1], '^(%d+)')) + 1)
 end
 local before = 0
 if tonumber(ARGV[5]) > 0 then

@@ -68,6 +68,7 @@ type Follower struct {
 	run     string                  // of the server that has accepted the last heartbeat
 	witness int64                   // the clock of Redis at the first heartbeat that this run has accepted
 	sweeper Sweeper                 // nil = this replica takes no part in sweeping
+	past    *past                   // what was purged; only without Redis
 	serving atomic.Bool             // registered, and all that was retained when it registered is applied
 
 	working sync.WaitGroup // the loop
@@ -97,7 +98,7 @@ func Start(o Options) (*Follower, error) {
 	}
 	f := &Follower{
 		opt: o, table: NewTable(), id: fmt.Sprintf("%s#%08x", o.Instance, rand.Uint32()), times: make(map[Seq]int64), known: make(map[string]bool), moved: make(chan struct{}),
-		started: time.Now(), level: o.Now(),
+		started: time.Now(), level: o.Now(), past: newPast(),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	if o.Redis == nil {
@@ -134,6 +135,7 @@ func (f *Follower) Fenced() bool {
 func (f *Follower) Close(ctx context.Context) error {
 	f.cancel()
 	if f.log == nil {
+		f.working.Wait()
 		return nil
 	}
 	closed := f.opt.Waiting.Close() // or a read would wait to its end

@@ -213,8 +213,10 @@ func TestFollowingThroughAnOutage(t *testing.T) {
 // nothingToSweep is a Sweeper of one who stores nothing.
 type nothingToSweep struct{}
 
-func (nothingToSweep) Sweep(context.Context, *Record) (int, error) { return 0, nil }
-func (nothingToSweep) Advance(context.Context)                     {}
+func (nothingToSweep) Sweep(context.Context, *Record, func(Tally) error) (Tally, error) {
+	return Tally{}, nil
+}
+func (nothingToSweep) Advance(context.Context) {}
 
 // Records are forgotten past the horizon, when they have been swept twice and trimmed, and the floor says so. The last one stays.
 func TestHorizon(t *testing.T) {

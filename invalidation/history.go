@@ -5,36 +5,80 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// The history is the log itself: what was purged, when, and who asked. It reaches back as far as the log does; what was trimmed is no more.
+// The history says what was purged, when, who asked, and what came of it. The newest are in the log itself. What is trimmed from there goes on
+// in a stream, P:{inv}:history, so many and so long (trim.go); but not what nobody asked for. Without Redis the newest are kept
+// in the process (here.go).
 
-// History returns the newest records, the newest first, so many at most.
-func (f *Follower) History(ctx context.Context, limit int) ([]*Record, error) {
-	if f.log == nil {
-		list := f.table.records()
-		slices.Reverse(list)
-		return list[:min(len(list), limit)], nil
-	}
-	return f.log.backwards(ctx, "+", "-", limit)
+// Event is a purge of the past.
+type Event struct {
+	*Record
+	Outcome Outcome
+	// Past says that the log holds it no more: nothing that it forbade is stored any more.
+	Past      bool
+	Shortened bool // some of what it selects by is left out
 }
 
-// Recorded returns the record of a sequence, nil where the log has none of it.
-func (f *Follower) Recorded(ctx context.Context, seq Seq) (*Record, error) {
+// History returns purges, the newest first, so many at most: the newest of all, or with below the newest of those before it.
+func (f *Follower) History(ctx context.Context, limit int, below Seq) ([]*Event, error) {
 	if f.log == nil {
-		for _, r := range f.table.records() {
-			if r.Seq == seq {
-				return r, nil
-			}
-		}
-		return nil, nil
+		return f.historyHere(limit, below), nil
+	}
+	from := "+"
+	if below > 0 {
+		from = (below - 1).String()
+	}
+	records, err := f.log.backwards(ctx, from, "-", limit)
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.events(ctx, records)
+	if err != nil || len(list) == limit {
+		return list, err
+	}
+	// What is trimmed in this moment is older than all that was found.
+	if len(list) > 0 {
+		below = list[len(list)-1].Seq
+	}
+	past, err := f.log.past(ctx, below, limit-len(list))
+	return append(list, past...), err
+}
+
+// events are records of the log, with what has come of them.
+func (f *Follower) events(ctx context.Context, records []*Record) ([]*Event, error) {
+	seqs := make([]string, len(records))
+	for i, r := range records {
+		seqs[i] = r.Seq.String()
+	}
+	noted, err := f.log.notes(ctx, seqs...)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Event, len(records))
+	for i, r := range records {
+		list[i] = &Event{Record: r, Outcome: noted[i].outcome(noted[i].stop)}
+	}
+	return list, nil
+}
+
+// Recorded returns the purge of a sequence, nil where neither the log nor the history has it.
+func (f *Follower) Recorded(ctx context.Context, seq Seq) (*Event, error) {
+	if f.log == nil {
+		return f.recordedHere(seq), nil
 	}
 	id := seq.String() + "-0"
-	list, err := f.log.backwards(ctx, id, id, 1)
+	records, err := f.log.backwards(ctx, id, id, 1)
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.events(ctx, records)
+	if err == nil && len(list) == 0 {
+		list, err = f.log.pastBetween(ctx, id, id, 1)
+	}
 	if len(list) == 0 {
 		return nil, err
 	}

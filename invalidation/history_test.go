@@ -2,16 +2,20 @@ package invalidation
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"cacheproxy/redistest"
 )
 
-func sequences(list []*Record) (all []Seq) {
+func sequences(list []*Event) (all []Seq) {
 	for _, r := range list {
 		all = append(all, r.Seq)
 	}
@@ -27,7 +31,7 @@ func TestHistory(t *testing.T) {
 	defer here.Close(t.Context())
 	for name, f := range map[string]*Follower{"in Redis": newFleet(t, server.URL, 2)[0], "in this process": here} {
 		t.Run(name, func(t *testing.T) {
-			if list, err := f.History(t.Context(), 10); err != nil || len(list) != 0 {
+			if list, err := f.History(t.Context(), 10, 0); err != nil || len(list) != 0 {
 				t.Errorf("before any purge: %v, %v", list, err)
 			}
 			asked := Purge{Kind: KindTag, Tags: []string{"a", "b"}, MatchAll: true, Soft: true, Who: "me", Filters: Filters{Status: []int{4}, OlderThan: time.Minute}}
@@ -36,7 +40,7 @@ func TestHistory(t *testing.T) {
 				newestFirst = append([]Seq{purge(t, f, asked, limit).Sequence}, newestFirst...)
 			}
 			for _, n := range []int{1, 2, 3, 10} {
-				list, err := f.History(t.Context(), n)
+				list, err := f.History(t.Context(), n, 0)
 				if want := newestFirst[:min(n, 3)]; err != nil || !slices.Equal(sequences(list), want) {
 					t.Errorf("%d: %v, %v, want %v", n, sequences(list), err, want)
 				}
@@ -167,5 +171,100 @@ func TestReceiptAfterRedisWasSilent(t *testing.T) {
 	})
 	if r := purge(t, f, Purge{Kind: KindAll}, 0); !slices.Equal(r.Lagging, []string{f.ID()}) {
 		t.Errorf("%+v", r)
+	}
+}
+
+// The history goes on where the log ends, page by page, without what nobody has asked for, and for long records with their begin.
+func TestHistoryBeyondTheLog(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1, func(o *Options) { o.Horizon = time.Second })[0]
+	f.Sweep(nothingToSweep{})
+	var want []Seq // the newest first
+	for i := range 5 {
+		p := Purge{Kind: KindTag, Tags: []string{fmt.Sprint("tag-", i)}, Who: "me"}
+		if i == 3 {
+			for range maxTags - 1 {
+				p.Tags = append(p.Tags, strings.Repeat("é", maxTag/2))
+			}
+		}
+		want = append([]Seq{purge(t, f, p, limit).Sequence}, want...)
+	}
+	passing := purge(t, f, Purge{Kind: KindAll, Passing: true}, limit).Sequence
+	if e, err := f.Recorded(t.Context(), passing); err != nil || e == nil || !e.Passing {
+		t.Errorf("%+v, %v", e, err)
+	}
+	want = append([]Seq{purge(t, f, Purge{Kind: KindURL, Selector: "http://a.example/", Who: "me"}, limit).Sequence}, want...)
+	await(t, "trimmed", func() bool { return server.Admin().XLen(t.Context(), "cp:{inv}:log").Val() == 1 })
+	if e, err := f.Recorded(t.Context(), passing); err != nil || e != nil {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for _, n := range []int{1, 2, 4, 6, 10} {
+		var got []Seq
+		for below := Seq(0); ; {
+			list, err := f.History(t.Context(), n, below)
+			if err != nil || len(list) > n {
+				t.Fatalf("%d, %v", len(list), err)
+			}
+			got = append(got, sequences(list)...)
+			if len(list) < n {
+				break
+			}
+			below = list[n-1].Seq
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("by %d: %v, want %v", n, got, want)
+		}
+	}
+	long, err := f.Recorded(t.Context(), want[2])
+	if err != nil || !long.Shortened || long.Tags[0] != "tag-3" || len(long.Tags) < 2 || len(long.Tags) > 10 || long.Who != "me" {
+		t.Errorf("%+v, %v", long, err)
+	}
+}
+
+// A log that begins anew goes on behind the history, whatever the clock says: a sequence names one purge.
+func TestHistoryOfALogThatWasLost(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	future := Seq(time.Now().Add(time.Hour).UnixMicro())
+	admin := server.Admin()
+	admin.XAdd(t.Context(), &redis.XAddArgs{Stream: "cp:{inv}:history", ID: future.String() + "-0", Values: []string{"e", "1", "b", "0", "r", `{"kind":"all"}`, "o", ""}})
+	if r := purge(t, f, Purge{Kind: KindAll}, limit); r.Sequence <= future || !r.Complete() {
+		t.Errorf("%+v", r)
+	}
+	if e, err := f.Recorded(t.Context(), future); err != nil || !e.Past || e.Outcome.Over() {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// What is kept of a record is bounded, whatever it is.
+func TestRecorded(t *testing.T) {
+	tags := make([]string, maxTags)
+	for i := range tags {
+		tags[i] = strings.Repeat("é", maxTag/2)
+	}
+	for _, p := range []Purge{
+		{Kind: KindURL, Selector: "http://a.example/" + strings.Repeat("é", 4000)},
+		{Kind: KindPattern, Selector: strings.Repeat("<", maxSelector)},
+		{Kind: KindAll, Filters: Filters{ContentType: slices.Repeat([]string{strings.Repeat("t", maxType)}, maxFilters)}},
+		{Kind: KindTag, Tags: tags},
+		{Kind: KindGroup, Origin: "http://" + strings.Repeat("a", 4000), Group: strings.Repeat("g", maxTag)},
+	} {
+		text, err := p.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := recorded(text)
+		got, err := decodePurge(short)
+		if err != nil || got.Kind != p.Kind || len(short) > 8*maxRecorded || !strings.HasPrefix(p.Selector, got.Selector) {
+			t.Errorf("%s: %d bytes, %v", p.Kind, len(short), err)
+		}
+	}
+	if text := `{"kind":"all","who":"me"}`; recorded(text) != text {
+		t.Error(recorded(text))
+	}
+	for _, text := range []string{"", "{", `{"kind":"all","passing":true}`} {
+		if got := recorded(text); got != "" {
+			t.Errorf("%s: %s", text, got)
+		}
 	}
 }

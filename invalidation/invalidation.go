@@ -17,7 +17,11 @@
 //	apply     each replica's tail reads the records in that order into its Table                    tail.go, table.go
 //	match     a stored response is served only if no record in the table forbids it                 table.go
 //	sweep     one replica deletes from Redis what the record names, and again later                 sweep.go
-//	receipt   who has applied it                                                                    receipt.go
+//	receipt   who has applied it, and how far the sweep is                                          receipt.go, sweepnotes.go
+//	trim      the log forgets it when its horizon is over and it was swept twice; the history does not  trim.go, history.go
+//
+// Sweeping is for memory, not for the guarantee, until the record is forgotten: then everything that it forbids must be gone, or it would be
+// served again. Hence a sweep can be cancelled but for the last one, which comes when the horizon is over.
 //
 // Everything that is stored carries two sequences: bodyAsOf, what its replica had applied before the lookup that led to the fetch of the
 // body, and validAsOf, the same for the last fetch or validation. A hard record above bodyAsOf forbids it; a soft record above validAsOf makes

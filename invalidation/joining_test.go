@@ -68,9 +68,9 @@ type workers struct {
 	named  chan bool
 }
 
-func (w *workers) Sweep(ctx context.Context, _ *Record) (int, error) {
+func (w *workers) Sweep(ctx context.Context, _ *Record, _ func(Tally) error) (Tally, error) {
 	w.named <- w.client.SIsMember(ctx, "cp:{inv}:workers", w.f.ID()).Val()
-	return 0, nil
+	return Tally{}, nil
 }
 func (*workers) Advance(context.Context) {}
 

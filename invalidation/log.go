@@ -43,13 +43,17 @@ type redisLog struct {
 	log, replicas, sweeps string
 	done, workers         string // hash and set, see sweep.go
 	again                 string // hash, see append.lua
+	history               string // stream, see history.go
 	channel               string
 	timeout               time.Duration
 }
 
 func newRedisLog(client redis.UniversalClient, prefix string, timeout time.Duration) *redisLog {
 	base := prefix + ":{inv}:"
-	return &redisLog{client: client, log: base + "log", replicas: base + "replicas", sweeps: base + "sweeps", channel: base + "log", done: base + "swept", workers: base + "workers", again: base + "again", timeout: timeout}
+	return &redisLog{
+		client: client, log: base + "log", replicas: base + "replicas", sweeps: base + "sweeps", channel: base + "log", done: base + "swept",
+		workers: base + "workers", again: base + "again", history: base + "history", timeout: timeout,
+	}
 }
 
 // wire is how a purge stands in the log.
@@ -63,14 +67,21 @@ type wireRecord struct {
 	Soft     bool     `json:"soft,omitempty"`
 	Filters  *Filters `json:"filters,omitempty"`
 	Who      string   `json:"who,omitempty"`
+	Passing  bool     `json:"passing,omitempty"`
+
+	Shortened bool `json:"shortened,omitempty"` // in the history: some of it is left out
 }
 
-func (p *Purge) encode() (string, error) {
-	w := wireRecord{Kind: p.Kind, Selector: p.Selector, Tags: p.Tags, MatchAll: p.MatchAll, Origin: p.Origin, Group: p.Group, Soft: p.Soft, Who: p.Who}
+func wireOf(p *Purge) wireRecord {
+	w := wireRecord{Kind: p.Kind, Selector: p.Selector, Tags: p.Tags, MatchAll: p.MatchAll, Origin: p.Origin, Group: p.Group, Soft: p.Soft, Who: p.Who, Passing: p.Passing}
 	if !p.Filters.empty() {
 		w.Filters = &p.Filters
 	}
-	text, err := json.Marshal(w)
+	return w
+}
+
+func (p *Purge) encode() (string, error) {
+	text, err := json.Marshal(wireOf(p))
 	return string(text), err
 }
 
@@ -79,7 +90,7 @@ func decodePurge(text string) (p Purge, err error) {
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
 		return p, err
 	}
-	p = Purge{Kind: w.Kind, Selector: w.Selector, Tags: w.Tags, MatchAll: w.MatchAll, Origin: w.Origin, Group: w.Group, Soft: w.Soft, Who: w.Who}
+	p = Purge{Kind: w.Kind, Selector: w.Selector, Tags: w.Tags, MatchAll: w.MatchAll, Origin: w.Origin, Group: w.Group, Soft: w.Soft, Who: w.Who, Passing: w.Passing}
 	if w.Filters != nil {
 		p.Filters = *w.Filters
 	}
@@ -114,7 +125,7 @@ func (l *redisLog) appendFor(ctx context.Context, p Purge, lost string) (*Record
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	reply, err := appendScript.Run(ctx, l.client, []string{l.log, l.sweeps, l.again},
+	reply, err := appendScript.Run(ctx, l.client, []string{l.log, l.sweeps, l.again, l.history},
 		text, hex64(r.Nonce), hex64(rand.Uint64()), l.channel, p.Filters.OlderThan.Microseconds(), lost, rememberAgain.Milliseconds()).StringSlice()
 	switch {
 	case err != nil:

@@ -88,6 +88,7 @@ func (f *Follower) purgeHere(p Purge) *Receipt {
 		r.Filters.StoredBefore = max(now-p.Filters.OlderThan.Microseconds(), 1)
 	}
 	f.take(r)
+	f.past.add(r, f.sweeper != nil)
 	return f.receiptHere(r.Position())
 }
 

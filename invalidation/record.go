@@ -33,6 +33,7 @@ type Purge struct {
 	Soft    bool    // makes stale instead of forgetting
 	Filters Filters // what a response must be besides
 	Who     string  // asked for it, for the history
+	Passing bool    // nobody has asked for it, as where a POST made a URL doubtful: the history does not keep it longer than the log does
 }
 
 // Filters narrow a purge down. The zero value narrows nothing.

@@ -133,9 +133,9 @@ func TestWhoHasLeftIsNotMissed(t *testing.T) {
 // sweeps tells what is swept.
 type sweeps chan string
 
-func (s sweeps) Sweep(_ context.Context, r *Record) (int, error) {
+func (s sweeps) Sweep(_ context.Context, r *Record, _ func(Tally) error) (Tally, error) {
 	s <- r.Selector
-	return 0, nil
+	return Tally{}, nil
 }
 func (sweeps) Advance(context.Context) {}
 

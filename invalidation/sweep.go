@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,23 +13,36 @@ import (
 // only then takes it out of that list: a replica that dies in between leaves it there, and another one puts it back into the queue.
 //
 // A record is swept twice, the second time when its horizon is over: a save that had read the log before the record was appended may
-// have written after the first sweep, but not after that. Then it is trimmed from the log.
+// have written after the first sweep, but not after that. Then it is trimmed from the log. A sweep is the second if that was queued before it
+// began: two replicas that have one sweep in hand, since one seemed to be dead, do the first twice. The first sweep may be cancelled; the
+// second may not, since what the record forbids could be served again when the record is forgotten.
 //
 //	P:{inv}:sweeps          list of sequences to be swept
 //	P:{inv}:sweeps:WORKER   list of those that a replica has in hand
-//	P:{inv}:swept           hash: sequence -> "PASSES ENTRIES", what has been done
+//	P:{inv}:swept           hash: what has been done (sweepnotes.go)
+//	P:{inv}:workers         set of those that may have something in hand
+//
+// A purge is what helps a Redis that is full: what writes here is done by scripts that it lets pass.
 
 // Sweeper deletes from where responses are stored what a record forbids.
 type Sweeper interface {
-	Sweep(ctx context.Context, r *Record) (swept int, err error)
+	// Sweep deletes or marks, and says what it has found. Where that takes long it calls progress now and then, one call at a time, with the
+	// tally so far, and ends with the error that progress returns.
+	Sweep(ctx context.Context, r *Record, progress func(Tally) error) (Tally, error)
 	// Advance compares what is held in this process with all records that have been applied.
 	Advance(ctx context.Context)
 }
 
 const (
 	sweepWait    = time.Second            // for something to sweep
-	sweepAgain   = 500 * time.Millisecond // after a failure
+	sweepAgain   = 500 * time.Millisecond // after a failure, and between two looks where Redis lets nobody wait
 	orphanChecks = 5 * time.Second        // between two looks for what others have left
+	noteEvery    = 200 * time.Millisecond // while a sweep runs; so long it may go on that is cancelled
+)
+
+var (
+	errCancelled = errors.New("invalidation: the sweep is cancelled")
+	errGone      = errors.New("invalidation: the log holds the record no more") // somebody else has swept it, twice
 )
 
 // Sweep takes part in the sweeping, and lets records be forgotten once s has looked at what it holds. It returns at once; Close ends it. Without
@@ -43,6 +54,8 @@ func (f *Follower) Sweep(s Sweeper) {
 	f.working.Go(func() { f.forgetting(s) })
 	if f.log != nil {
 		f.working.Go(func() { f.sweeping(s) })
+	} else {
+		f.working.Go(func() { f.sweepingHere(s) })
 	}
 }
 
@@ -94,12 +107,20 @@ func (f *Follower) sweeping(s Sweeper) {
 // sweepNext takes one record from the queue, waiting for it, and sweeps.
 func (f *Follower) sweepNext(s Sweeper) error {
 	mine := f.log.sweeps + ":" + f.id
-	if err := f.opt.Redis.SAdd(f.ctx, f.log.workers, f.id).Err(); err != nil { // each time: others may think it is gone, and Redis may go back
+	// Each time: others may think that it is gone, and Redis may go back.
+	if err := workerScript.Run(f.ctx, f.opt.Redis, []string{f.log.workers}, f.id).Err(); err != nil {
 		return fmt.Errorf("invalidation: waiting for a sweep: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, sweepWait+f.opt.Timeout)
 	defer cancel()
 	seq, err := f.opt.Waiting.BLMove(ctx, f.log.sweeps, mine, "LEFT", "RIGHT", sweepWait).Result()
+	if redis.HasErrorPrefix(err, "OOM") {
+		var there bool
+		if seq, there, err = f.log.move(ctx, f.log.sweeps, mine, "LEFT", "RIGHT"); err == nil && !there {
+			f.pause(sweepAgain)
+			return nil
+		}
+	}
 	if errors.Is(err, redis.Nil) {
 		return nil
 	}
@@ -116,29 +137,72 @@ func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
 	if err != nil {
 		return err
 	}
-	n := 0
-	if r != nil { // else it was lost, and appended again
-		if n, err = s.Sweep(f.ctx, r); err != nil {
-			return errors.Join(err, f.opt.Redis.LMove(f.ctx, mine, f.log.sweeps, "RIGHT", "RIGHT").Err())
+	list, err := f.log.notes(f.ctx, seq)
+	if err != nil {
+		return err
+	}
+	now, stop := list[0].note, list[0].stop
+	pass := 1
+	if list[0].again {
+		pass = 2
+	}
+	now.By, now.Running = f.id, false
+	switch {
+	case r == nil || now.Passes >= pass: // it was lost, and appended again; or somebody else was faster
+		_, _, err := f.log.note(f.ctx, mine, seq, &now, true)
+		return err
+	case pass == 1 && stop != "":
+		err = errCancelled
+	default:
+		err = f.sweepNoting(s, r, mine, pass, &now)
+	}
+	switch {
+	case errors.Is(err, errCancelled):
+		now.Cancelled = stop
+		if again, asked := f.log.notes(f.ctx, seq); asked == nil && again[0].stop != "" {
+			now.Cancelled = again[0].stop
 		}
+	case errors.Is(err, errGone):
+	case err != nil:
+		_, _, noted := f.log.note(f.ctx, mine, seq, &now, false)
+		_, _, moved := f.log.move(f.ctx, mine, f.log.sweeps, "RIGHT", "RIGHT")
+		return errors.Join(err, noted, moved)
 	}
-	passes, entries := f.log.swept(f.ctx, seq)
-	pipe := f.opt.Redis.Pipeline()
-	pipe.HSet(f.ctx, f.log.done, seq, fmt.Sprintf("%d %d", passes+1, entries+n))
-	pipe.LRem(f.ctx, mine, 1, seq)
-	if _, err := pipe.Exec(f.ctx); err != nil {
-		return fmt.Errorf("invalidation: noting a sweep: %w", err)
-	}
-	return nil
+	now.Passes = pass
+	_, _, err = f.log.note(f.ctx, mine, seq, &now, true)
+	return err
 }
 
-// swept says how often a record has been swept, and how many entries that were.
-func (l *redisLog) swept(ctx context.Context, seq string) (passes, entries int) {
-	text, _ := l.client.HGet(ctx, l.done, seq).Result()
-	first, second, _ := strings.Cut(text, " ")
-	passes, _ = strconv.Atoi(first)
-	entries, _ = strconv.Atoi(second)
-	return passes, entries
+// sweepNoting sweeps, noting in now how far that is.
+func (f *Follower) sweepNoting(s Sweeper, r *Record, mine string, pass int, now *note) error {
+	before, seq, running := now.Tally, r.Seq.String(), *now
+	running.Running = true
+	tell := func(t Tally) error {
+		running.Tally = t.after(before)
+		there, stop, err := f.log.note(f.ctx, mine, seq, &running, false)
+		switch {
+		case err != nil:
+			return nil // what is not told is done all the same
+		case !there:
+			return errGone
+		case stop != "" && pass == 1:
+			return errCancelled
+		}
+		return nil
+	}
+	if err := tell(Tally{}); err != nil {
+		return err
+	}
+	told := time.Now()
+	found, err := s.Sweep(f.ctx, r, func(t Tally) error {
+		if time.Since(told) < noteEvery {
+			return nil
+		}
+		told = time.Now()
+		return tell(t)
+	})
+	now.Tally = found.after(before)
+	return err
 }
 
 // adopt puts back into the queue what replicas have in hand that are gone, or say nothing, and what this one could not end.
@@ -159,12 +223,8 @@ func (f *Follower) adopt() error {
 		if alive[id] {
 			continue
 		}
-		for {
-			err := f.opt.Redis.LMove(f.ctx, f.log.sweeps+":"+id, f.log.sweeps, "LEFT", "LEFT").Err()
-			if errors.Is(err, redis.Nil) {
-				break
-			}
-			if err != nil {
+		for more := true; more; {
+			if _, more, err = f.log.move(f.ctx, f.log.sweeps+":"+id, f.log.sweeps, "LEFT", "LEFT"); err != nil {
 				return fmt.Errorf("invalidation: adopting a sweep: %w", err)
 			}
 		}
@@ -173,72 +233,4 @@ func (f *Follower) adopt() error {
 		}
 	}
 	return nil
-}
-
-// sweepOld queues the second sweep of records whose horizon is over, and trims from the log those that have had it, all but the last.
-func (f *Follower) sweepOld() error {
-	now, err := f.opt.Redis.Time(f.ctx).Result()
-	if err != nil {
-		return fmt.Errorf("invalidation: trimming the log: %w", err)
-	}
-	over := Seq(now.Add(-f.opt.Horizon).UnixMicro())
-	messages, err := f.opt.Redis.XRangeN(f.ctx, f.log.log, "-", over.String(), 1000).Result()
-	if err != nil || len(messages) == 0 {
-		return err
-	}
-	done, err := f.opt.Redis.HGetAll(f.ctx, f.log.done).Result()
-	if err != nil {
-		return err
-	}
-	var trimmed []string
-	whole := true // all before are to be trimmed too
-	for _, m := range messages {
-		seq, _, _ := strings.Cut(m.ID, "-")
-		passes := done[seq]
-		begin, _ := m.Values["r"].(string)
-		switch {
-		case begin == "" || strings.HasPrefix(passes, "2 "):
-			if whole {
-				trimmed = append(trimmed, seq)
-			}
-			continue
-		case strings.HasPrefix(passes, "1 "):
-			if err := f.queueAgain(seq); err != nil {
-				return err
-			}
-		}
-		whole = false
-	}
-	return f.trim(trimmed)
-}
-
-// queueAgain queues the second sweep of a record, once.
-func (f *Follower) queueAgain(seq string) error {
-	first, err := f.opt.Redis.HSetNX(f.ctx, f.log.done, seq+":again", "1").Result()
-	if err != nil || !first {
-		return err
-	}
-	return f.opt.Redis.RPush(f.ctx, f.log.sweeps, seq).Err()
-}
-
-// trim takes the first records out of the log, but never its last.
-func (f *Follower) trim(seqs []string) error {
-	length, err := f.opt.Redis.XLen(f.ctx, f.log.log).Result()
-	if err != nil {
-		return err
-	}
-	for len(seqs) > 0 && int64(len(seqs)) >= length {
-		seqs = seqs[:len(seqs)-1]
-	}
-	if len(seqs) == 0 {
-		return nil
-	}
-	last, _ := strconv.ParseUint(seqs[len(seqs)-1], 10, 64)
-	pipe := f.opt.Redis.Pipeline()
-	pipe.XTrimMinID(f.ctx, f.log.log, Seq(last+1).String())
-	for _, seq := range seqs {
-		pipe.HDel(f.ctx, f.log.done, seq, seq+":again")
-	}
-	_, err = pipe.Exec(f.ctx)
-	return err
 }

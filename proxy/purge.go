@@ -101,12 +101,12 @@ func (x *exchange) doubtful(urls []string, h http.Header) []invalidation.Purge {
 	var list []invalidation.Purge
 	for i, url := range urls {
 		if !slices.Contains(urls[:i], url) { // several targets may have one cache URL
-			list = append(list, invalidation.Purge{Kind: invalidation.KindURL, Selector: url, Who: who})
+			list = append(list, invalidation.Purge{Kind: invalidation.KindURL, Selector: url, Who: who, Passing: true})
 		}
 	}
 	origin := policy.Key{URL: urls[0]}.Origin()
 	for _, group := range policy.InvalidatedGroups(h) {
-		list = append(list, invalidation.Purge{Kind: invalidation.KindGroup, Origin: origin, Group: group, Who: who})
+		list = append(list, invalidation.Purge{Kind: invalidation.KindGroup, Origin: origin, Group: group, Who: who, Passing: true})
 	}
 	return list
 }

@@ -21,8 +21,8 @@ import (
 type batch struct {
 	far    *far
 	record *invalidation.Record
-	enter  bool // what is left is entered into the index
-	swept  int
+	tally  *tally
+	enter  bool            // what is left is entered into the index
 	gone   map[string]bool // keys of the last ones at which there is no entry now
 }
 
@@ -31,12 +31,15 @@ type candidate struct {
 	key, variant string
 	keys         resourceKeys
 	fill         string // of the entry that was looked at; "" = whichever is there
+	url          string
+	body         int64 // its length
+	matched      bool  // by the purge, when it was looked at
 }
 
-// sweep looks at entries, and does what the purge asks for with those that it selects.
+// sweep looks at entries, and does what the purge asks for with those that it selects, or counts them alone in a preview.
 func (b *batch) sweep(ctx context.Context, keys []string) error {
-	b.gone = make(map[string]bool)
 	if len(keys) == 0 {
+		b.gone = nil
 		return nil
 	}
 	heads, left, err := b.read(ctx, keys)
@@ -50,12 +53,19 @@ func (b *batch) sweep(ctx context.Context, keys []string) error {
 		if e == nil {
 			continue
 		}
-		one := candidate{key: key, variant: e.variant(), keys: b.far.keys.of(e.URL()), fill: string(e.bytes(atFill, atFill+8))}
+		one := candidate{
+			key: key, variant: e.variant(), keys: b.far.keys.of(e.URL()), fill: string(e.bytes(atFill, atFill+8)),
+			url: e.URL(), body: e.BodyLen(), matched: b.tally.matches(e, b.record),
+		}
 		if one.keys.entryKey(one.variant) != key {
 			continue
 		}
 		mine = append(mine, i)
-		if b.record.Selects(e.subject()) {
+		switch {
+		case !one.matched:
+		case b.tally.preview:
+			b.tally.count(one.key, one.url, one.body, 0, true)
+		default:
 			selected = append(selected, one)
 		}
 	}
@@ -77,6 +87,10 @@ func (b *batch) sweep(ctx context.Context, keys []string) error {
 // read reads the heads of entries: nil where there is none that this version can read. left is for how long they will be there, where they
 // are to be entered.
 func (b *batch) read(ctx context.Context, keys []string) (heads []*Entry, left []time.Duration, err error) {
+	b.gone = make(map[string]bool)
+	if len(keys) == 0 {
+		return nil, nil, nil
+	}
 	pipe := b.far.client.Pipeline()
 	begins, lives := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
 	for i, key := range keys {
@@ -144,12 +158,16 @@ func (b *batch) unlink(ctx context.Context, selected []candidate) error {
 		if replyErr != nil || len(done) != 2 {
 			continue
 		}
+		one, swept := selected[i], 0
 		if n, _ := done[0].(int64); n > 0 {
-			b.swept++
-			b.gone[selected[i].key] = !b.record.Soft
+			swept = 1
+			b.gone[one.key] = !b.record.Soft
+		}
+		if one.matched || swept > 0 {
+			b.tally.count(one.key, one.url, one.body, swept, b.record.Soft)
 		}
 		told, _ := done[1].(string)
-		chunks = append(chunks, selected[i].keys.toldChunks(selected[i].variant, told)...)
+		chunks = append(chunks, one.keys.toldChunks(one.variant, told)...)
 	}
 	if err != nil {
 		return fmt.Errorf("store: sweeping: %w", err)

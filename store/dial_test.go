@@ -261,7 +261,7 @@ func followPurges(t *testing.T, url string, s *Store) {
 	if err != nil || !r.Complete() || len(r.Applied) != 1 {
 		t.Errorf("a purge: %+v, %v", r, err)
 	}
-	if list, err := f.History(t.Context(), 1); err != nil || len(list) != 1 || list[0].Seq != r.Sequence {
+	if list, err := f.History(t.Context(), 1, 0); err != nil || len(list) != 1 || list[0].Seq != r.Sequence {
 		t.Errorf("the history: %v, %v", list, err)
 	}
 	for _, kind := range []invalidation.Kind{invalidation.KindAll, invalidation.KindURL} { // the last record stays in the log
@@ -271,8 +271,22 @@ func followPurges(t *testing.T, url string, s *Store) {
 	}
 	await("swept twice and trimmed", func() bool {
 		first, err := f.Recorded(t.Context(), r.Sequence)
-		return first == nil && err == nil
+		return err == nil && first != nil && first.Past && first.Outcome.Of > 0
 	})
+	if got, err := f.Cancel(t.Context(), r.Sequence, "me"); err != nil || got != invalidation.CancelGone {
+		t.Errorf("cancelling: %v, %v", got, err)
+	}
+	if _, err := s.Preview(t.Context(), &invalidation.Purge{Kind: invalidation.KindAll}); err != nil {
+		t.Errorf("a preview: %v", err)
+	}
+	if _, _, err := s.Origins(t.Context()); err != nil {
+		t.Errorf("what is held: %v", err)
+	}
+	s.Save(mustEntry(t, draft("http://a.example/entries")))
+	flush(t, s)
+	if list, err := s.Entries(t.Context(), "http://a.example/entries"); err != nil || len(list) != 1 || list[0].Expires.IsZero() {
+		t.Errorf("entries: %+v, %v", list, err)
+	}
 	turnEvents(t, url, f)
 	if err := f.Close(t.Context()); err != nil {
 		t.Errorf("leaving: %v", err)

@@ -203,8 +203,8 @@ func sweepThroughFailover(t *testing.T, r replica, failOver func()) {
 	record := r.recordOf(invalidation.Purge{Kind: invalidation.KindPattern, Selector: "http://a.example/mass/*"})
 	failed := false
 	eventually(t, "swept", func() bool {
-		b := batch{far: r.far, record: record}
-		err := r.far.scanAll(t.Context(), r.far.keys.patternsOf(record), func(keys []string) error {
+		b := batch{far: r.far, record: record, tally: newTally(nil)}
+		err := r.far.scanAll(t.Context(), r.far.keys.patternsOf(record), b.tally, func(keys []string) error {
 			if !failed {
 				failed = true
 				failOver()
@@ -230,9 +230,9 @@ func BenchmarkSweepOfATag(b *testing.B) {
 		d.Tags = []string{fmt.Sprint("t", i%1000)}
 	})
 	r.sweeps(b, byTag("none"))
-	for name, sweep := range map[string]func(*invalidation.Record) (int, error){
-		"index": func(p *invalidation.Record) (int, error) { return r.Sweep(b.Context(), p) },
-		"scan":  func(p *invalidation.Record) (int, error) { return r.far.sweepScanned(b.Context(), p, false) },
+	for name, sweep := range map[string]func(*invalidation.Record, *tally) error{
+		"index": func(p *invalidation.Record, t *tally) error { return r.far.tally(b.Context(), p, t) },
+		"scan":  func(p *invalidation.Record, t *tally) error { return r.far.sweepScanned(b.Context(), p, t, false) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
@@ -241,10 +241,10 @@ func BenchmarkSweepOfATag(b *testing.B) {
 					d.Key.URL = fmt.Sprint("http://a.example/tagged/", i)
 					d.Tags = []string{"x"}
 				})
-				record := r.recordOf(byTag("x"))
+				record, t := r.recordOf(byTag("x")), newTally(nil)
 				b.StartTimer()
-				if n, err := sweep(record); n != 1000 || err != nil {
-					b.Fatal(n, err)
+				if err := sweep(record, t); err != nil || t.total().Swept != 1000 {
+					b.Fatal(t.total(), err)
 				}
 			}
 		})

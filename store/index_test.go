@@ -49,11 +49,11 @@ func replicaAt(t testing.TB, url string, change ...func(*Options)) replica {
 // sweeps sweeps a purge as if it were appended now.
 func (r replica) sweeps(t testing.TB, p invalidation.Purge) int {
 	t.Helper()
-	n, err := r.Sweep(t.Context(), r.recordOf(p))
+	found, err := r.Sweep(t.Context(), r.recordOf(p), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return int(found.Swept)
 }
 
 func (r replica) recordOf(p invalidation.Purge) *invalidation.Record {

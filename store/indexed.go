@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,13 +16,13 @@ import (
 // A sweep of a tag or a group goes through its index (index.go), where that can be trusted (trust.go).
 
 // sweepTagged sweeps what a purge of tags or of a group selects.
-func (r *far) sweepTagged(ctx context.Context, record *invalidation.Record) (swept int, err error) {
+func (r *far) sweepTagged(ctx context.Context, record *invalidation.Record, t *tally) error {
 	if r.index == nil {
-		return r.sweepScanned(ctx, record, false)
+		return r.sweepScanned(ctx, record, t, false)
 	}
 	mark, err := r.index.mark(ctx, r.client)
 	if errors.Is(err, errNoTrust) {
-		return r.sweepScanned(ctx, record, false)
+		return r.sweepScanned(ctx, record, t, false)
 	}
 	trusted := false
 	if err == nil {
@@ -29,47 +30,46 @@ func (r *far) sweepTagged(ctx context.Context, record *invalidation.Record) (swe
 	}
 	switch {
 	case err != nil:
-		return 0, err
+		return err
+	case !trusted && t.preview: // which changes nothing
+		return r.sweepScanned(ctx, record, t, false)
 	case !trusted:
-		return r.sweepAndMark(ctx, record, mark)
+		return r.sweepAndMark(ctx, record, t, mark)
 	}
-	swept, err = r.sweepIndexed(ctx, record)
-	if err != nil {
-		return swept, err
+	if err = r.sweepIndexed(ctx, record, t); err != nil {
+		return err
 	}
 	switch after, err := r.index.mark(ctx, r.client); {
 	case err != nil && !errors.Is(err, errNoTrust):
-		return swept, err
+		return err
 	case after != mark: // it may have lost something before it was read, and a cursor may have been another server's
-		n, err := r.sweepScanned(ctx, record, false)
-		return swept + n, err
+		return r.sweepScanned(ctx, record, t, false)
 	}
-	return swept, nil
+	return nil
 }
 
 // sweepAndMark goes through all entries, enters them into the index and marks it as one that has everything, if it still is as it was.
-func (r *far) sweepAndMark(ctx context.Context, record *invalidation.Record, mark string) (swept int, err error) {
-	if swept, err = r.sweepScanned(ctx, record, true); err != nil {
-		return swept, err
+func (r *far) sweepAndMark(ctx context.Context, record *invalidation.Record, t *tally, mark string) error {
+	if err := r.sweepScanned(ctx, record, t, true); err != nil {
+		return err
 	}
 	switch after, err := r.index.mark(ctx, r.client); {
 	case errors.Is(err, errNoTrust) || err == nil && after != mark:
-		return swept, nil // the next sweep finds no marks
+		return nil // the next sweep finds no marks
 	case err != nil:
-		return swept, err
+		return err
 	}
-	return swept, r.index.makeMarks(ctx, mark)
+	return r.index.makeMarks(ctx, mark)
 }
 
 // sweepScanned goes through all entries that a purge may select.
-func (r *far) sweepScanned(ctx context.Context, record *invalidation.Record, enter bool) (int, error) {
-	b := batch{far: r, record: record, enter: enter}
-	err := r.scanAll(ctx, r.keys.patternsOf(record), func(keys []string) error { return b.sweep(ctx, keys) })
-	return b.swept, err
+func (r *far) sweepScanned(ctx context.Context, record *invalidation.Record, t *tally, enter bool) error {
+	b := batch{far: r, record: record, tally: t, enter: enter}
+	return r.scanAll(ctx, r.keys.patternsOf(record), t, func(keys []string) error { return b.sweep(ctx, keys) })
 }
 
 // sweepIndexed goes through the indexes of a purge: those of each tag, or where all are wanted the smallest of them.
-func (r *far) sweepIndexed(ctx context.Context, record *invalidation.Record) (int, error) {
+func (r *far) sweepIndexed(ctx context.Context, record *invalidation.Record, t *tally) error {
 	var keys []string
 	if record.Kind == invalidation.KindGroup {
 		keys = []string{r.index.groupKey(record.Origin, record.Group)}
@@ -77,39 +77,39 @@ func (r *far) sweepIndexed(ctx context.Context, record *invalidation.Record) (in
 	for _, tag := range record.Tags {
 		keys = append(keys, r.index.tagKey(tag))
 	}
-	if record.MatchAll && len(keys) > 1 {
-		smallest, err := r.index.smallest(ctx, keys)
-		if err != nil {
-			return 0, err
-		}
-		keys = []string{smallest}
+	sizes, err := r.index.sizes(ctx, keys)
+	if err != nil {
+		return err
 	}
-	b := batch{far: r, record: record}
-	for _, key := range keys {
+	if record.MatchAll {
+		least := slices.Index(sizes, slices.Min(sizes))
+		keys, sizes = keys[least:least+1], sizes[least:least+1]
+	}
+	b := batch{far: r, record: record, tally: t}
+	for i, key := range keys {
+		t.expect(sizes[i])
 		if err := b.throughIndex(ctx, key); err != nil {
-			return b.swept, err
+			return err
 		}
 	}
-	return b.swept, nil
+	return nil
 }
 
-// smallest is the index with the fewest members.
-func (x *index) smallest(ctx context.Context, keys []string) (string, error) {
+// sizes are how many members indexes have.
+func (x *index) sizes(ctx context.Context, keys []string) ([]int64, error) {
 	pipe := x.client.Pipeline()
-	sizes := make([]*redis.IntCmd, len(keys))
+	replies := make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {
-		sizes[i] = pipe.ZCard(ctx, key)
+		replies[i] = pipe.ZCard(ctx, key)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return "", fmt.Errorf("store: sweeping: %w", err)
+		return nil, fmt.Errorf("store: sweeping: %w", err)
 	}
-	best := 0
-	for i := range sizes {
-		if sizes[i].Val() < sizes[best].Val() {
-			best = i
-		}
+	sizes := make([]int64, len(keys))
+	for i, reply := range replies {
+		sizes[i] = reply.Val()
 	}
-	return keys[best], nil
+	return sizes, nil
 }
 
 // throughIndex sweeps the members of one index. ZSCAN returns all that are there from its begin to its end; those that come meanwhile are
@@ -129,11 +129,16 @@ func (b *batch) throughIndex(ctx context.Context, key string) error {
 				members = append(members, pairs[i])
 			}
 		}
-		if err := b.sweep(ctx, members); err != nil {
+		if err := errors.Join(b.sweep(ctx, members), b.tally.walk(int64(len(scores)))); err != nil {
 			return err
 		}
-		if err := b.drop(ctx, key, scores); err != nil || next == 0 {
-			return err
+		if !b.tally.preview {
+			if err := b.drop(ctx, key, scores); err != nil {
+				return err
+			}
+		}
+		if next == 0 {
+			return nil
 		}
 		cursor = next
 		if !pausedFor(ctx, max(scanPause, time.Since(began)/2)) {

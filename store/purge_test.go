@@ -343,6 +343,7 @@ func TestSweepOfADeadReplica(t *testing.T) {
 	seq := strings.TrimSuffix(admin.XRevRangeN(t.Context(), "cp:{inv}:log", "+", "-", 1).Val()[0].ID, "-0")
 	admin.Set(t.Context(), key, value, time.Hour)
 	admin.HSet(t.Context(), r.far.keys.of(purged).root, e.variant(), fillHex(e.Fill())+" 99999999999999 1 ")
+	admin.HDel(t.Context(), "cp:{inv}:swept", seq)
 	admin.SAdd(t.Context(), "cp:{inv}:workers", "dead#1")
 	admin.RPush(t.Context(), "cp:{inv}:sweeps:dead#1", seq)
 	eventually(t, "swept by another", func() bool {

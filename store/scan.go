@@ -29,8 +29,8 @@ const (
 var errUnsteady = errors.New("store: sweeping: the masters of Redis, or their slots, changed during each scan")
 
 // scanAll does something with all keys of entries, of all masters, that match one of the patterns. A key may come more than once. do is not called
-// concurrently.
-func (r *far) scanAll(ctx context.Context, patterns []string, do func(keys []string) error) error {
+// concurrently. t is told how far it is.
+func (r *far) scanAll(ctx context.Context, patterns []string, t *tally, do func(keys []string) error) error {
 	var mu sync.Mutex
 	for range scanTries {
 		before, err := topologyOf(ctx, r.client)
@@ -38,7 +38,8 @@ func (r *far) scanAll(ctx context.Context, patterns []string, do func(keys []str
 			return err
 		}
 		err = eachMaster(ctx, r.client, func(ctx context.Context, node *redis.Client) error {
-			return scanNode(ctx, node, patterns, func(keys []string) error {
+			t.expect(keysOf(ctx, node) * int64(len(patterns)))
+			return scanNode(ctx, node, patterns, t, func(keys []string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				return do(keys)
@@ -89,7 +90,7 @@ func topologyOf(ctx context.Context, client redis.UniversalClient) (string, erro
 }
 
 // scanNode scans one server once for each pattern, all at the same time, so that there is one round trip, and one pause, for a step of each.
-func scanNode(ctx context.Context, node *redis.Client, patterns []string, do func(keys []string) error) error {
+func scanNode(ctx context.Context, node *redis.Client, patterns []string, t *tally, do func(keys []string) error) error {
 	cursors := make([]uint64, len(patterns))
 	for open := patterns; len(open) > 0; {
 		began := time.Now()
@@ -117,6 +118,9 @@ func scanNode(ctx context.Context, node *redis.Client, patterns []string, do fun
 			if cursor != 0 {
 				nextOpen, nextCursors = append(nextOpen, open[i]), append(nextCursors, cursor)
 			}
+		}
+		if err := t.walk(scanBatch * int64(len(open))); err != nil {
+			return err
 		}
 		open, cursors = nextOpen, nextCursors
 		if len(open) > 0 && !pausedFor(ctx, max(took, scanPause)) {

@@ -27,26 +27,34 @@ var unlinkScript = redis.NewScript(unlinkSource)
 // sweepHead is how many bytes of an entry are read at first: most heads are shorter.
 const sweepHead = 4 << 10
 
-// Sweep deletes from Redis what a purge forbids, or marks it where the purge is soft, and returns how many entries that were. What could not be
-// done is to be done again: the error says why.
-func (s *Store) Sweep(ctx context.Context, r *invalidation.Record) (swept int, err error) {
+// Sweep deletes from Redis what a purge forbids, or marks it where the purge is soft, and says what that was; without Redis it does so in near
+// memory. progress is told how far it is, often. What could not be done is to be done again: the error says why.
+func (s *Store) Sweep(ctx context.Context, r *invalidation.Record, progress func(invalidation.Tally) error) (invalidation.Tally, error) {
+	t := newTally(progress)
+	var err error
 	if s.far == nil {
-		return 0, nil
+		err = s.near.tally(ctx, r, t)
+	} else {
+		err = s.far.tally(ctx, r, t)
 	}
-	switch r.Kind {
+	return t.total(), err
+}
+
+// tally goes through what the purge may select in Redis.
+func (r *far) tally(ctx context.Context, record *invalidation.Record, t *tally) error {
+	switch record.Kind {
 	case invalidation.KindURL:
-	case invalidation.KindTag, invalidation.KindGroup:
-		return s.far.sweepTagged(ctx, r)
-	default:
-		return s.far.sweepScanned(ctx, r, false)
-	}
-	for _, url := range urlsOf(r.Selector) {
-		n, err := s.far.sweepURL(ctx, url, r)
-		if swept += n; err != nil {
-			return swept, err
+		for _, url := range urlsOf(record.Selector) {
+			if err := r.sweepURL(ctx, url, record, t); err != nil {
+				return err
+			}
 		}
+		return nil
+	case invalidation.KindTag, invalidation.KindGroup:
+		return r.sweepTagged(ctx, record, t)
+	default:
+		return r.sweepScanned(ctx, record, t, false)
 	}
-	return swept, nil
 }
 
 // urlsOf are the cache URLs that a selector stands for.
@@ -57,28 +65,34 @@ func urlsOf(selector string) []string {
 	return []string{"http://" + selector, "https://" + selector}
 }
 
-// sweepURL goes through the variants that a root names.
-func (r *far) sweepURL(ctx context.Context, url string, record *invalidation.Record) (int, error) {
+// sweepURL goes through the variants that a root names. What the purge does not look at it forgets whatever is there by then, also what is
+// gone or of another version, so that the root names it no more.
+func (r *far) sweepURL(ctx context.Context, url string, record *invalidation.Record, t *tally) error {
 	keys := r.keys.of(url)
-	root, err := r.client.HGetAll(ctx, keys.root).Result()
+	root, err := r.client.HKeys(ctx, keys.root).Result()
 	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return 0, fmt.Errorf("store: sweeping: %w", err)
+		return fmt.Errorf("store: sweeping: %w", err)
 	}
-	b := batch{far: r, record: record, gone: make(map[string]bool)}
-	if !record.Unfiltered() {
-		entries := make([]string, 0, len(root))
-		for variant := range root {
-			entries = append(entries, keys.entryKey(variant))
+	entries := make([]string, len(root))
+	for i, variant := range root {
+		entries[i] = keys.entryKey(variant)
+	}
+	b := batch{far: r, record: record, tally: t}
+	if !record.Unfiltered() || t.preview {
+		return b.sweep(ctx, entries)
+	}
+	heads, _, err := b.read(ctx, entries)
+	if err != nil {
+		return err
+	}
+	all := make([]candidate, len(root))
+	for i, variant := range root {
+		all[i] = candidate{key: entries[i], variant: variant, keys: keys, url: url}
+		if e := heads[i]; e != nil {
+			all[i].body, all[i].matched = e.BodyLen(), t.matches(e, record)
 		}
-		err = b.sweep(ctx, entries)
-		return b.swept, err
 	}
-	all := make([]candidate, 0, len(root))
-	for variant := range root {
-		all = append(all, candidate{key: keys.entryKey(variant), variant: variant, keys: keys})
-	}
-	err = b.unlink(ctx, all)
-	return b.swept, err
+	return b.unlink(ctx, all)
 }
 
 // headOf makes an entry of its first bytes, of which nothing but the head may be looked at. It is nil where they are none, or too few: then

@@ -125,6 +125,19 @@ func (c *operatorClient) do(ctx context.Context, method, path string, query url.
 	return nil, failure{operatorProblem(res)}
 }
 
+// ask is do for an answer that is one JSON value.
+func (c *operatorClient) ask(ctx context.Context, method, path string, query url.Values, body, into any) error {
+	res, err := c.do(ctx, method, path, query, body)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		return failure{fmt.Errorf("%s answers something else: %w", c.base.Host, err)}
+	}
+	return nil
+}
+
 // operatorProblem is what a response of RFC 9457 says, or its status where it is none.
 func operatorProblem(res *http.Response) error {
 	var p struct {

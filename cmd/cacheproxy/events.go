@@ -89,7 +89,7 @@ type purgeEvent struct {
 	Version int               `json:"v"`
 	Type    string            `json:"type"`
 	Kind    invalidation.Kind `json:"kind"`
-	admin.Purged
+	admin.Logged
 	// Complete says that every registered replica had applied it, or was fenced, when this was published.
 	Complete bool `json:"complete"`
 }
@@ -97,7 +97,7 @@ type purgeEvent struct {
 // purged is for invalidation.Options.
 func (s *server) purged(r *invalidation.Record, complete bool) {
 	publish := func(complete bool) {
-		s.events.publisher.Publish(events.AboutPurges, purgeEvent{1, events.AboutPurges, r.Kind, admin.PurgedOf(r), complete})
+		s.events.publisher.Publish(events.AboutPurges, purgeEvent{1, events.AboutPurges, r.Kind, admin.LoggedOf(r), complete})
 	}
 	if complete {
 		publish(true)

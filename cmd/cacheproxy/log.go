@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -53,16 +52,12 @@ type accessLog struct {
 	log    *slog.Logger
 	feed   *admin.Feed // nil without an operator's listener
 	config config.Access
-	redact map[string]bool // lower case
-	chance func() float64  // in [0, 1)
+	redact redaction
+	chance func() float64 // in [0, 1)
 }
 
 func newAccessLog(c config.Log, log *slog.Logger, feed *admin.Feed) *accessLog {
-	redact := make(map[string]bool, len(c.Redact))
-	for _, name := range c.Redact {
-		redact[strings.ToLower(name)] = true
-	}
-	return &accessLog{log: log, feed: feed, config: c.Access, redact: redact, chance: rand.Float64}
+	return &accessLog{log: log, feed: feed, config: c.Access, redact: newRedaction(c.Redact), chance: rand.Float64}
 }
 
 // hook returns what proxy.Options.AccessLog calls; nil when no request is ever logged or shown.
@@ -83,9 +78,6 @@ func (l *accessLog) share(hit bool) float64 {
 	}
 	return l.config.Sample
 }
-
-// redacted stands in the log for a value that log.redact names.
-const redacted = "REDACTED"
 
 // drawn decides whether a request is among those that are logged.
 func (l *accessLog) drawn(hit bool) bool {
@@ -167,35 +159,7 @@ func (l *accessLog) target(r *http.Request) string {
 	if !strings.HasPrefix(target, "/") {
 		target = r.URL.RequestURI() // absolute-form: without scheme, host and user information
 	}
-	path, query, found := strings.Cut(target, "?")
-	if !found || len(l.redact) == 0 {
-		return target
-	}
-	parameters := strings.Split(query, "&")
-	for i := range parameters {
-		parameters[i] = l.parameter(parameters[i])
-	}
-	return path + "?" + strings.Join(parameters, "&")
-}
-
-// parameter is one parameter of a query, or several where the upstream takes ; for a separator too: from the first redacted name on
-// nothing is shown, since the ; may as well be a part of the value.
-func (l *accessLog) parameter(text string) string {
-	for begin := 0; ; {
-		piece, _, more := strings.Cut(text[begin:], ";")
-		name, _, _ := strings.Cut(piece, "=")
-		decoded, err := url.QueryUnescape(name)
-		if err != nil {
-			decoded = name
-		}
-		if l.redact[strings.ToLower(decoded)] {
-			return text[:begin] + name + "=" + redacted
-		}
-		if !more {
-			return text
-		}
-		begin += len(piece) + 1
-	}
+	return l.redact.url(target)
 }
 
 func (l *accessLog) field(h http.Header, name string) string {

@@ -9,6 +9,7 @@
 //	test      run cases of a file against the configuration's rules
 //	purge     forget stored responses, on all replicas
 //	purges    show what was purged
+//	entries   show what is stored of a URL
 //	replicas  show who follows the log of purges
 //	log       show the requests of a running proxy
 //	stats     show what a running proxy does each second
@@ -91,7 +92,7 @@ func newRoot() *cobra.Command {
 			return errTold
 		},
 	}
-	root.AddCommand(newServe(), newValidate(), newExplain(), newTest(), newPurge(), newPurges(), newReplicas(), newLog(), newStats(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newValidate(), newExplain(), newTest(), newPurge(), newPurges(), newEntries(), newReplicas(), newLog(), newStats(), newDemo(), newVersion())
 	return root
 }
 

@@ -38,7 +38,18 @@ func (s *server) operatorRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/reload", s.reloadRoute)
 	mux.Handle("GET /v1/log", s.feed)
 	mux.Handle("POST /v1/explain", admin.Explain(s.explain))
-	admin.Purging(mux, s.follower, s.log)
+	admin.Purging(mux, admin.PurgingOptions{
+		Follower: s.follower, Store: s.store, Log: s.log,
+		Redacted: func(name string) bool { return s.redaction()[name] },
+		ShownURL: func(url string) string { return s.redaction().url(url) },
+	})
+}
+
+// redaction is what log.redact names at this moment.
+func (s *server) redaction() redaction {
+	snap := s.acquire()
+	defer snap.release()
+	return newRedaction(snap.config.Log.Redact)
 }
 
 // explain has the snapshot of the moment explain a request.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ type purgeFlags struct {
 	status, contentTypes []string
 	olderThan, wait      time.Duration
 	minSize, maxSize     string
+	dryRun, watch        bool
+	max                  string
 	yes, asJSON          bool
 }
 
@@ -38,7 +41,8 @@ func newPurge() *cobra.Command {
 		Use:   "purge URL|PATTERN...",
 		Short: "Forget stored responses, on all replicas",
 		Long: `Purge asks a running cacheproxy, on its operator's listener, that all replicas forget what is named, and prints the receipt: who has
-applied it, and who has not. Each argument, or --tag, --group or --all, is a purge by itself; all --tag together are one.
+applied it, and who has not; how many stored responses it matched, and how many of these are swept away. Nobody serves what is not swept
+yet. Each argument, or --tag, --group or --all, is a purge by itself; all --tag together are one.
 
 An argument with a * that no backslash escapes is a pattern, any other an exact cache URL (explain shows it as "key"), with all its variants.
 --pattern and --exact say which. A pattern is a glob as Redis has them: * is any text, also with /, ? one byte, [a-z] one of these. What has
@@ -46,9 +50,15 @@ no scheme is of any.
 
 --soft makes stale instead of forgetting. The filters narrow down: a response is purged only if it passes all of them.
 
-The exit code is 0 when every replica has applied every purge, and 1 when one was not appended or somebody has not applied it within --wait.`,
+--dry-run counts what would be purged, shows some of it, and purges nothing. --max counts before, and purges nothing where that is more; what is
+stored between counting and purging is not counted. --watch stays until all is swept, and shows how far that is; interrupting it
+interrupts nothing else.
+
+The exit code is 0 when every replica has applied every purge, and 1 when one was not appended, would have matched more than --max, or somebody
+has not applied it within --wait.`,
 		Example: `  cacheproxy purge https://shop.example/products/1
-  cacheproxy purge 'https://shop.example/products*' --soft
+  cacheproxy purge 'https://shop.example/products*' --dry-run
+  cacheproxy purge 'https://shop.example/products*' --soft --max 500
   cacheproxy purge --tag product-42 --wait 2s
   cacheproxy purge --all --status 4xx,5xx --older-than 5m`,
 		Args: func(_ *cobra.Command, arguments []string) error { return f.check(arguments) },
@@ -61,12 +71,16 @@ The exit code is 0 when every replica has applied every purge, and 1 when one wa
 			if err != nil {
 				return err
 			}
-			if f.all && !f.yes {
+			if f.all && !f.yes && !f.dryRun {
 				if err := confirm(cmd, os.Stdin, "This forgets everything that passes the filters, on all replicas. Go on? [y/N] "); err != nil {
 					return err
 				}
 			}
-			return runPurges(cmd, client, purges, f.wait, f.asJSON)
+			client.more.Set("X-Purged-By", "cacheproxy purge"+userName())
+			if f.dryRun {
+				return runPreviews(cmd, client, purges, &f)
+			}
+			return runPurges(cmd, client, purges, &f)
 		},
 	}
 	f.add(cmd)
@@ -89,7 +103,10 @@ func (f *purgeFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.olderThan, "older-than", 0, "only what was stored, or last validated, so `long` ago: 5m")
 	flags.StringVar(&f.minSize, "min-size", "", "only bodies of at least this `size`: 64KiB")
 	flags.StringVar(&f.maxSize, "max-size", "", "only bodies of at most this `size`")
-	flags.DurationVar(&f.wait, "wait", time.Second, "how `long` to wait for all replicas; 0 = not at all")
+	flags.DurationVar(&f.wait, "wait", time.Second, "how `long` to wait for all replicas, and for the sweep; 0 = not at all. With --dry-run for the counting, 10s unless given")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "count what would be purged, and purge nothing")
+	flags.StringVar(&f.max, "max", "", "purge nothing if that would be more than `N` stored responses")
+	flags.BoolVar(&f.watch, "watch", false, "stay until all is swept, and show how far that is")
 	flags.BoolVar(&f.yes, "yes", false, "do not ask")
 	flags.BoolVar(&f.asJSON, "json", false, "print a JSON object for each purge")
 	cmd.MarkFlagsMutuallyExclusive("tag", "group", "all", "exact", "pattern")
@@ -107,6 +124,8 @@ func (f *purgeFlags) check(arguments []string) error {
 		return errors.New("--group and --origin go together")
 	case f.matchAll && len(f.tags) == 0:
 		return errors.New("--match-all is for several --tag")
+	case f.dryRun && f.watch:
+		return errors.New("with --dry-run there is nothing to --watch")
 	case f.wait < 0 || f.olderThan < 0:
 		return errors.New("--wait and --older-than are lengths of time from 0 on")
 	}
@@ -168,6 +187,16 @@ func (f *purgeFlags) filters() (p admin.Purge, err error) {
 		}
 		p.Status = append(p.Status, s)
 	}
+	if f.dryRun {
+		p.DryRun = json.RawMessage("true")
+	}
+	if f.max != "" {
+		n, err := strconv.ParseUint(f.max, 10, 63)
+		if err != nil {
+			return p, fmt.Errorf("--max: %q is no number of stored responses", f.max)
+		}
+		p.Max = json.RawMessage(strconv.FormatUint(n, 10))
+	}
 	if f.olderThan > 0 {
 		p.OlderThan = f.olderThan.String()
 	}
@@ -215,35 +244,69 @@ func confirm(cmd *cobra.Command, in *os.File, question string) error {
 
 // runPurges asks for one purge after the other, and prints each receipt as it comes. It goes on after one that somebody has not applied, and
 // ends at one that was not confirmed.
-func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge, wait time.Duration, asJSON bool) error {
-	client.more.Set("X-Purged-By", "cacheproxy purge"+userName())
+func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge, f *purgeFlags) error {
 	incomplete := 0
 	for i := range purges {
 		p := &purges[i]
-		res, err := client.do(cmd.Context(), http.MethodPost, "/v1/purge", url.Values{"wait": {wait.String()}}, p)
-		if err != nil {
+		var receipt admin.Receipt
+		if err := client.ask(cmd.Context(), http.MethodPost, "/v1/purge", url.Values{"wait": {f.wait.String()}, "until": {"swept"}}, p, &receipt); err != nil {
 			return failure{fmt.Errorf("%s: %w", selection(p), err)}
 		}
-		var receipt admin.Receipt
-		err = json.NewDecoder(res.Body).Decode(&receipt)
-		res.Body.Close()
-		if err != nil || receipt.Receipt == nil {
+		if receipt.Receipt == nil {
 			return failure{fmt.Errorf("%s answers something else than a receipt", client.base.Host)}
+		}
+		s := &sheet{printer{w: cmd.OutOrStdout()}}
+		if !f.asJSON {
+			s.printf("%s\n", selection(p))
+			s.row("sequence", "%v", receipt.Sequence)
+		}
+		if f.watch {
+			if err := watchSweep(cmd, client, &receipt); err != nil {
+				return err
+			}
 		}
 		if !receipt.Complete {
 			incomplete++
 		}
-		if asJSON {
-			err = json.NewEncoder(cmd.OutOrStdout()).Encode(receipt)
+		if f.asJSON {
+			s.err = json.NewEncoder(cmd.OutOrStdout()).Encode(receipt)
 		} else {
-			err = printReceipt(cmd.OutOrStdout(), p, &receipt)
+			s.applied(&receipt)
+			s.matched(&receipt)
 		}
-		if err != nil {
-			return failure{err}
+		if s.err != nil {
+			return failure{s.err}
 		}
 	}
 	if incomplete > 0 {
 		return failure{fmt.Errorf("%d of %d purges are appended, and not known to be applied everywhere", incomplete, len(purges))}
+	}
+	return nil
+}
+
+// runPreviews counts what each purge would match.
+func runPreviews(cmd *cobra.Command, client *operatorClient, purges []admin.Purge, f *purgeFlags) error {
+	query := url.Values{}
+	if cmd.Flags().Changed("wait") {
+		query.Set("wait", f.wait.String())
+	}
+	for i := range purges {
+		var found admin.Preview
+		if err := client.ask(cmd.Context(), http.MethodPost, "/v1/purge", query, &purges[i], &found); err != nil {
+			return failure{fmt.Errorf("%s: %w", selection(&purges[i]), err)}
+		}
+		if !found.DryRun {
+			return failure{fmt.Errorf("%s answers something else than a preview", client.base.Host)}
+		}
+		s := &sheet{printer{w: cmd.OutOrStdout()}}
+		if f.asJSON {
+			s.err = json.NewEncoder(cmd.OutOrStdout()).Encode(found)
+		} else {
+			s.preview(&purges[i], &found)
+		}
+		if s.err != nil {
+			return failure{s.err}
+		}
 	}
 	return nil
 }

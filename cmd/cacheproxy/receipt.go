@@ -3,12 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,20 +13,13 @@ import (
 	"cacheproxy/invalidation"
 )
 
-// How purges and replicas are printed.
+// How purges are printed.
 
-func printReceipt(w io.Writer, p *admin.Purge, r *admin.Receipt) error {
-	s := &sheet{printer{w: w}}
-	s.printf("%s\n", selection(p))
-	s.receipt(r)
-	return s.err
-}
-
-func (s *sheet) receipt(r *admin.Receipt) {
-	s.row("sequence", "%v", r.Sequence)
+// applied prints who has applied a purge.
+func (s *sheet) applied(r *admin.Receipt) {
 	all := len(r.Applied) + len(r.Lagging) + len(r.Silent) + len(r.Fenced)
 	switch {
-	case r.Detail != "":
+	case all == 0:
 		s.row("applied", "not known: %s", printable(r.Detail))
 		return
 	case len(r.Applied) == all:
@@ -43,51 +33,111 @@ func (s *sheet) receipt(r *admin.Receipt) {
 	s.replicas(r.Silent, "has not, and is silent: cacheproxy replicas --remove strikes off what will not come back")
 }
 
+// matched prints what has come of a purge where responses are stored.
+func (s *sheet) matched(r *admin.Receipt) {
+	o := r.Outcome
+	if o == nil {
+		s.row("swept", "not known")
+		if all := len(r.Applied) + len(r.Lagging) + len(r.Silent) + len(r.Fenced); all > 0 { // else that is told already
+			s.more("%s", printable(r.Detail))
+		}
+		return
+	}
+	over := o.Sweep.State == invalidation.SweepOnce || o.Sweep.State == invalidation.SweepTwice
+	switch {
+	case o.Matched > 0:
+		s.row("matched", "%s%s, %s of body", quantity(o.Matched, "stored response"), soFar(over), sizeText(o.Bytes))
+		s.sample(o.Sample)
+	case over:
+		s.row("matched", "nothing that is stored")
+		s.held(r.Held)
+	}
+	s.sweep(o)
+}
+
+func soFar(over bool) string {
+	if over {
+		return ""
+	}
+	return " so far"
+}
+
+// sweep prints how far the sweeping is.
+func (s *sheet) sweep(o *admin.Outcome) {
+	switch o.Sweep.State {
+	case invalidation.SweepQueued:
+		s.row("swept", "not yet; nobody serves it meanwhile")
+	case invalidation.SweepRunning:
+		s.row("swept", "%s%s; nobody serves the rest meanwhile", grouped(o.Swept), after(", ", progressText(&o.Sweep)))
+		s.more("%s is at it", printable(o.Sweep.By))
+	case invalidation.SweepCancelled:
+		s.row("swept", "%s, then cancelled by %s; nobody serves the rest,", grouped(o.Swept), printable(o.Sweep.Who))
+		s.more("which is swept when the purge need not be remembered any more")
+	default:
+		switch {
+		case o.Matched == 0:
+		case o.Swept == o.Matched:
+			s.row("swept", "all of it")
+		default:
+			s.row("swept", "%s; the others were gone by then", grouped(o.Swept))
+		}
+	}
+}
+
+// progressText is how much of all keys was gone through; "" where that is not known.
+func progressText(w *admin.Sweep) string {
+	if w.Of <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d%% of about %s keys", 100*w.Walked/w.Of, grouped(w.Of))
+}
+
+// sample prints URLs of some that matched.
+func (s *sheet) sample(urls []string) {
+	for _, url := range urls {
+		s.more("%s", printable(url))
+	}
+	if len(urls) >= invalidation.MaxSample {
+		s.more("...")
+	}
+}
+
+// held says of what something is stored.
+func (s *sheet) held(h *admin.Held) {
+	switch {
+	case h == nil:
+	case len(h.Origins) == 0:
+		s.more("nothing at all is stored")
+	default:
+		also := ""
+		if h.More {
+			also = " and others"
+		}
+		s.more("something is stored of %s%s", printable(strings.Join(h.Origins, ", ")), also)
+	}
+}
+
+// preview prints what a purge would match.
+func (s *sheet) preview(p *admin.Purge, found *admin.Preview) {
+	s.printf("%s\n", selection(p))
+	where := "in Redis"
+	if found.Counted == "near" {
+		where = "in this process's memory"
+	}
+	if found.Matched == 0 {
+		s.row("matches", "nothing that is stored %s", where)
+		s.held(found.Held)
+	} else {
+		s.row("matches", "%s %s, %s of body", quantity(found.Matched, "stored response"), where, sizeText(found.Bytes))
+		s.sample(found.Sample)
+	}
+	s.row("purged", "nothing: this is a dry run")
+}
+
 func (s *sheet) replicas(ids []string, what string) {
 	for _, id := range ids {
 		s.more("%s", strings.TrimSuffix(printable(id)+": "+what, ": "))
 	}
-}
-
-func newPurges() *cobra.Command {
-	var limit int
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "purges [SEQUENCE]",
-		Short: "Show what was purged, when and by whom",
-		Long: `Purges shows the newest purges of the log, the newest first, or one of them with its receipt by now. The log reaches back as far as
-purges must be remembered: cache.max_fill and half a minute, or longer while they are swept.`,
-		Example: `  cacheproxy purges
-  cacheproxy purges 1795690000000000`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, arguments []string) error {
-			if len(arguments) == 1 {
-				if _, err := strconv.ParseUint(arguments[0], 10, 63); err != nil {
-					return fmt.Errorf("%q is no sequence", arguments[0])
-				}
-				var one admin.Recorded
-				return askAndPrint(cmd, "/v1/purges/"+arguments[0], nil, &one, asJSON, func(s *sheet) {
-					s.printf("%s\n", describePurge(&one.Purged))
-					s.receipt(&one.Receipt)
-				})
-			}
-			var history admin.History
-			return askAndPrint(cmd, "/v1/purges", url.Values{"limit": {strconv.Itoa(limit)}}, &history, asJSON, func(s *sheet) {
-				for i := range history.Purges {
-					s.printf("%v  %s\n", history.Purges[i].Sequence, describePurge(&history.Purges[i]))
-				}
-			})
-		},
-	}
-	cmd.Flags().IntVarP(&limit, "count", "n", 20, "show the last `N`, 1000 at most")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	addOperator(cmd)
-	return cmd
-}
-
-// describePurge is a purge of the past in a line.
-func describePurge(p *admin.Purged) string {
-	return fmt.Sprintf("%s  %s  by %s", p.Time.Local().Format(time.DateTime), selection(&p.Purge), printable(p.Who))
 }
 
 // selection is what a purge selects, in words.
@@ -115,79 +165,22 @@ func selection(p *admin.Purge) string {
 	return printable(what)
 }
 
-func newReplicas() *cobra.Command {
-	var remove string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "replicas",
-		Short: "Show who follows the log of purges",
-		Long: `Replicas shows the processes that have registered with the log of purges, what each has applied, and which are silent. One that
-will not come back is named by every receipt until --remove strikes it off. One that lives on registers again by itself.`,
-		Example: `  cacheproxy replicas
-  cacheproxy replicas --remove 'web-3/127.0.0.1:9090#5f3a9c01'`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if remove != "" {
-				return removeReplica(cmd, remove)
-			}
-			var fleet admin.Fleet
-			return askAndPrint(cmd, "/v1/replicas", nil, &fleet, asJSON, func(s *sheet) { s.fleet(&fleet) })
-		},
-	}
-	cmd.Flags().StringVar(&remove, "remove", "", "strike the replica with this `id` off the list")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	addOperator(cmd)
-	return cmd
-}
-
-func (s *sheet) fleet(f *admin.Fleet) {
-	if !f.Covered {
-		s.printf("%s, which answers, has not registered: purges do not reach it\n", printable(f.Asked))
-	}
-	var newest invalidation.Seq
-	for i := range f.Replicas {
-		newest = max(newest, f.Replicas[i].Seq)
-	}
-	for i := range f.Replicas {
-		r := &f.Replicas[i]
-		state := stateOf(r)
-		if state == "live" && r.Seq < newest {
-			state = "lagging"
-		}
-		s.printf("%-8s %s  applied %v  heard of %s  version %s\n", state, printable(r.ID), r.Seq, r.Beat.Local().Format(time.DateTime), printable(r.Version))
-	}
-}
-
-func removeReplica(cmd *cobra.Command, id string) error {
-	client, err := newOperatorClient(cmd)
-	if err != nil {
-		return err
-	}
-	res, err := client.do(cmd.Context(), http.MethodDelete, "/v1/replicas/"+url.PathEscape(id), nil, nil)
-	if err != nil {
-		return err
-	}
-	res.Body.Close()
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s is struck off\n", printable(id))
-	return nil
-}
-
 // askAndPrint reads an answer into a value, and prints it, as JSON or for people.
 func askAndPrint(cmd *cobra.Command, path string, query url.Values, into any, asJSON bool, print func(*sheet)) error {
 	client, err := newOperatorClient(cmd)
 	if err != nil {
 		return err
 	}
-	res, err := client.do(cmd.Context(), http.MethodGet, path, query, nil)
-	if err != nil {
+	if err := client.ask(cmd.Context(), http.MethodGet, path, query, nil, into); err != nil {
 		return err
 	}
-	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
-		return failure{fmt.Errorf("%s answers something else: %w", client.base.Host, err)}
-	}
+	return printAnswer(cmd, into, asJSON, print)
+}
+
+// printAnswer prints a value as JSON or for people.
+func printAnswer(cmd *cobra.Command, value any, asJSON bool, print func(*sheet)) error {
 	if asJSON {
-		return printJSON(cmd.OutOrStdout(), into)
+		return printJSON(cmd.OutOrStdout(), value)
 	}
 	s := &sheet{printer{w: cmd.OutOrStdout()}}
 	print(s)

@@ -36,6 +36,35 @@ func shortBytes(n float64) string {
 	return "" // not reached: the last unit takes all
 }
 
+// sizeText writes a size in a sentence: 1 byte, 512 bytes, 1.5 KiB, 240 MiB.
+func sizeText(n int64) string {
+	switch {
+	case n == 1:
+		return "1 byte"
+	case n < 1024:
+		return strconv.FormatInt(n, 10) + " bytes"
+	}
+	text := shortBytes(float64(n))
+	return text[:len(text)-1] + " " + text[len(text)-1:] + "iB"
+}
+
+// quantity writes a number of things in a sentence: 1 response, 12,345 responses.
+func quantity(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return grouped(n) + " " + thing + "s"
+}
+
+// grouped writes a number with its digits in groups of three.
+func grouped(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
 // shortCount writes a number, or a rate, in powers of 1000: 0, 0.4, 12, 1234, 45.6k, 1.2M.
 func shortCount(n float64) string {
 	switch {
