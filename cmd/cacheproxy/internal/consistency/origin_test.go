@@ -28,6 +28,7 @@ const (
 	tagged   = "tagged"   // has tags and a group that only the response tells; as all others do
 	behind   = "behind"   // may be served stale while it is validated
 	large    = "large"    // 5 MiB, so that it lies in Redis in chunks
+	bare     = "bare"     // has neither tags nor a group, so that nothing of it goes into the index; its ETag never changes
 )
 
 // origin serves pages with versions. A version is read when the request comes, so that a fetch that begins after a purge brings at least the
@@ -111,12 +112,14 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "max-age=7200")
 	h.Set("Etag", `"`+text+`"`)
-	if kind == constant {
+	if kind == constant || kind == bare {
 		h.Set("Etag", `"constant"`)
 	}
 	h.Set("X-Valid", text)
-	h.Set("Surrogate-Key", "all-"+kind+" page-"+name)
-	h.Set("Cache-Groups", `"group-`+name+`"`)
+	if kind != bare {
+		h.Set("Surrogate-Key", "all-"+kind+" page-"+name)
+		h.Set("Cache-Groups", `"group-`+name+`"`)
+	}
 	if r.Header.Get("If-None-Match") == h.Get("Etag") {
 		w.WriteHeader(http.StatusNotModified)
 		return

@@ -67,13 +67,13 @@ func newWorld(t *testing.T, strict bool) *world {
 	w := &world{faults: map[string]int{}, failures: map[string]int{}, again: make(chan rereading, 1<<16)}
 	w.stage = newStage(t, stageOptions{strict: strict, apart: !strict, replicas: base}, evicting(strict))
 	w.add() // who comes and goes
-	for kind, n := range map[string]int{plain: 6, constant: 5, slow: 3, tagged: 5, behind: 3, large: 2} {
+	for kind, n := range map[string]int{plain: 6, constant: 5, slow: 3, tagged: 5, behind: 3, large: 2, bare: 4} {
 		for i := range n {
 			w.hot = append(w.hot, &known{path: fmt.Sprintf("/%s/%d", kind, i), kind: kind})
 		}
 	}
 	for i := range coldPages {
-		kind := []string{plain, constant, slow, tagged}[i%4]
+		kind := []string{plain, constant, slow, tagged, bare}[i%5]
 		w.cold = append(w.cold, &known{path: fmt.Sprintf("/%s/cold-%d-", kind, i), kind: kind})
 	}
 	w.other = newSpare(w)
@@ -175,7 +175,11 @@ func selectionOf(random *rand.Rand, p *known) map[string]any {
 			name = name[:i] + "-" + name[i+1:]
 		}
 	}
-	switch random.IntN(7) {
+	ways := 7
+	if p.kind == bare {
+		ways = 4
+	}
+	switch random.IntN(ways) {
 	case 0, 1:
 		return urlOf(p.path)
 	case 2:

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"cacheproxy/redistest"
 )
 
 // An attempt to join ends when Redis does not answer for a second, and all begins anew. What is to happen must happen within one attempt, so there
@@ -196,13 +198,29 @@ func beatsLost(x *stage) string {
 	return ""
 }
 
+// cutOffValidating: a page without tags, since nothing that has some is saved by who cannot reach the index, which lies beside the log.
 func cutOffValidating(x *stage) string {
-	const page = "/constant/1"
+	return x.validateUnheard("/bare/1", (*redistest.Fault).Hold, (*redistest.Fault).Heal)
+}
+
+// lateTailValidating: one with tags, and it is the reading of the log alone that gets no answers.
+func lateTailValidating(x *stage) string {
+	var tail *redistest.Catch
+	hold := func(f *redistest.Fault) {
+		tail = f.CatchAnswers("xread")
+		<-tail.Caught()
+	}
+	return x.validateUnheard("/constant/1", hold, func(*redistest.Fault) { tail.Release() })
+}
+
+// validateUnheard has a replica that holds a page be kept from hearing of its purge until that is forgotten, and then validate what it holds.
+func (x *stage) validateUnheard(page string, keep, let func(*redistest.Fault)) string {
 	r, a := x.replicas[0], x.replicas[1]
 	x.stored(r, page)
 	x.get(r, page)
 	x.purge(a, 200, map[string]any{"url": pageURL(page), "soft": true})
-	r.state.Hold()
+	keep(r.state)
+	defer let(r.state)
 	version := x.raise(page)
 	purged := x.purgeTwice(a, 202, page)
 	if !has(purged.Applied, a) {
@@ -210,7 +228,5 @@ func cutOffValidating(x *stage) string {
 	}
 	x.over(purged)
 	x.get(r, page) // validates what it still holds
-	violation := x.watch(a, page, version, after(2*time.Second))
-	r.state.Heal()
-	return violation
+	return x.watch(a, page, version, after(2*time.Second))
 }

@@ -38,6 +38,7 @@ var schedules = []schedule{
 	{"deaf, fetching", "a strict replica hears nothing while a fetch is under way, which another request would join", stageOptions{strict: true}, deafFetching},
 	{"beats lost", "Redis goes back to before a strict replica's last heartbeats, which it does not know", stageOptions{strict: true, horizon: 8 * time.Second}, beatsLost},
 	{"cut off, validating", "a replica that hears nothing of the log validates what it holds, and saves it", stageOptions{apart: true}, cutOffValidating},
+	{"late tail, validating", "a replica whose reading of the log gets no answers validates what it holds, and saves it", stageOptions{}, lateTailValidating},
 }
 
 const page = "/plain/1"
