@@ -43,6 +43,7 @@ type conn struct {
 	c       net.Conn
 	r       *bufio.Reader
 	head    []byte
+	body    []byte
 }
 
 func (c *conn) close() {
@@ -128,7 +129,10 @@ func (c *conn) receive() (s seen, err error) {
 	if length < 0 {
 		return s, errors.New("a response without length")
 	}
-	body := make([]byte, length)
+	if int64(cap(c.body)) < length {
+		c.body = make([]byte, length)
+	}
+	body := c.body[:length]
 	if _, err := io.ReadFull(c.r, body); err != nil {
 		return s, err
 	}

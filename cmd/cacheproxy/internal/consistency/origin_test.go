@@ -3,6 +3,7 @@
 package consistency
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -126,7 +127,10 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body := []byte(text)
 	if kind == large {
-		body = largeBody(version)
+		large := largeBodies.Get().(*[]byte)
+		defer largeBodies.Put(large)
+		body = *large
+		fillLarge(body, version)
 		h.Set("X-Sum", sum(body))
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -146,13 +150,16 @@ var noise = func() []byte {
 	return b
 }()
 
-func largeBody(version int64) []byte {
-	b := make([]byte, largeLen)
-	copy(b, noise)
+// largeBodies are such bodies, of any version: the noise between the versions never changes.
+var largeBodies = sync.Pool{New: func() any {
+	b := bytes.Clone(noise)
+	return &b
+}}
+
+func fillLarge(b []byte, version int64) {
 	for at := 0; at < largeLen; at += blockLen {
 		binary.BigEndian.PutUint64(b[at:], uint64(version))
 	}
-	return b
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

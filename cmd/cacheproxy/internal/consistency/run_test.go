@@ -17,16 +17,17 @@ import (
 // The run: two fleets of four replicas, a strict one and one that is not, are read, purged and troubled in any order.
 
 const (
-	base        = 4 // replicas that are always there, but for faults; one more comes and goes
-	coldPages   = 300
-	readsApart  = 2500 * time.Microsecond // of one reader, when the machine keeps up
-	readers     = 2                       // of each replica
-	writers     = 5                       // of each fleet, beside one who waits longer
-	afterwards  = 3 * time.Second         // beyond its horizon every page that was purged is read again
-	shortWait   = 100 * time.Millisecond
-	longWait    = 5 * time.Second
-	floorPurges = 3   // a second, both fleets together: less than that tests nothing
-	floorReads  = 100 // the same
+	base       = 4 // replicas that are always there, but for faults; one more comes and goes
+	coldPages  = 300
+	readsApart = 2500 * time.Microsecond // of one reader, when the machine keeps up
+	readers    = 3                       // of each replica
+	writers    = 5                       // of each fleet, beside one who waits longer
+	restLonger = 400 * time.Millisecond  // than which no writer rests
+	largeRead  = 2                       // of a hundred times that a reader would, it reads a large page
+	largePurge = 25                      // the same of purges: a tenth of all bytes are enough
+	afterwards = 3 * time.Second         // beyond its horizon every page that was purged is read again
+	shortWait  = 100 * time.Millisecond
+	longWait   = 5 * time.Second
 )
 
 // known is what is known of a page: its promises.
@@ -47,6 +48,7 @@ type world struct {
 	hot, cold []*known
 	other     *spare
 	again     chan rereading
+	total     *totals
 
 	purges, complete, partly, refused atomic.Int64
 	reads, hits, failed, rereads      atomic.Int64
@@ -63,8 +65,8 @@ type rereading struct {
 	due  time.Time
 }
 
-func newWorld(t *testing.T, strict bool) *world {
-	w := &world{faults: map[string]int{}, failures: map[string]int{}, again: make(chan rereading, 1<<16)}
+func newWorld(t *testing.T, strict bool, total *totals) *world {
+	w := &world{total: total, faults: map[string]int{}, failures: map[string]int{}, again: make(chan rereading, 1<<16)}
 	w.stage = newStage(t, stageOptions{strict: strict, apart: !strict, replicas: base}, evicting(strict))
 	w.add() // who comes and goes
 	for kind, n := range map[string]int{plain: 6, constant: 5, slow: 3, tagged: 5, behind: 3, large: 2, bare: 4} {
@@ -117,6 +119,7 @@ func (w *world) judge(slot int, p *known, hard, soft int64, s *seen, err error) 
 		w.violation("%s: %s answers for %s %s, although validity as of %d was promised%s", w.mode(), w.replicas[slot].name, p.path, s, soft, p.told())
 	}
 	w.reads.Add(1)
+	w.total.reads.Add(1)
 	if s.hit() {
 		w.hits.Add(1)
 	}
@@ -202,6 +205,7 @@ func (w *world) ask1(random *rand.Rand, p *known, version int64, selection map[s
 	}
 	soft := selection["soft"] == true
 	w.purges.Add(1)
+	w.total.purges.Add(1)
 	ctx, cancel := context.WithTimeout(context.Background(), wait+5*time.Second)
 	defer cancel()
 	got, err := post(ctx, asked, wait, selection)
@@ -269,7 +273,7 @@ func (w *world) reader(ctx context.Context, slot int, random *rand.Rand) func() 
 		for ctx.Err() == nil {
 			p := w.hot[random.IntN(len(w.hot))]
 			switch n := random.IntN(100); {
-			case p.kind == large && n > 5:
+			case p.kind == large && n >= largeRead:
 				continue
 			case n < 10:
 				p = w.cold[random.IntN(len(w.cold))]
@@ -288,12 +292,15 @@ func (w *world) writer(ctx context.Context, wait time.Duration, random *rand.Ran
 	return func() {
 		for ctx.Err() == nil {
 			p := w.hot[random.IntN(len(w.hot))]
+			if p.kind == large && random.IntN(100) >= largePurge {
+				continue
+			}
 			if random.IntN(10) < 4 {
 				p = w.cold[random.IntN(len(w.cold))]
 				go w.read(new(conn), random.IntN(base), p, "Connection: close") // a fetch that the purge comes upon
 			}
 			w.purge(random, p, wait)
-			time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+			time.Sleep(time.Duration(random.Int64N(int64(restLonger))))
 		}
 	}
 }
