@@ -111,8 +111,13 @@ func listen(t *testing.T, c redis.UniversalClient, id string, rules *Rules, add 
 // follower starts a follower of the log, which appends.
 func follower(t *testing.T, url, id string) *invalidation.Follower {
 	t.Helper()
+	return followerOf(t, client(t, url), client(t, url), id)
+}
+
+func followerOf(t *testing.T, c, waiting redis.UniversalClient, id string) *invalidation.Follower {
+	t.Helper()
 	f, err := invalidation.Start(invalidation.Options{
-		Redis: client(t, url), Waiting: client(t, url), Prefix: "cp", Instance: id, Log: slog.New(slog.DiscardHandler),
+		Redis: c, Waiting: waiting, Prefix: "cp", Instance: id, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
