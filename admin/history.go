@@ -22,7 +22,8 @@ type Logged struct {
 // Purged is a purge of the past, and what has come of it.
 type Purged struct {
 	Logged
-	Shortened bool `json:"shortened,omitempty"` // some of what it selects by is not remembered
+	// Shortened says that some of what it selects by is not remembered, or where several are listed, that it is too long to be listed.
+	Shortened bool `json:"shortened,omitempty"`
 	Outcome
 }
 
@@ -50,7 +51,10 @@ type Fleet struct {
 	Covered  bool                   `json:"registered"` // and whether receipts cover it
 }
 
-const defaultLimit, maxLimit = 50, 1000
+const (
+	defaultLimit, maxLimit = 50, 1000
+	listedURLs             = 10 // of the URLs of one purge, in a list of purges
+)
 
 func (p *purging) history(w http.ResponseWriter, r *http.Request) {
 	if !onlyParameters(w, r, "limit", "before") {
@@ -78,6 +82,9 @@ func (p *purging) history(w http.ResponseWriter, r *http.Request) {
 	told := History{Purges: make([]Purged, min(len(list), limit))}
 	for i := range told.Purges {
 		told.Purges[i] = p.purged(list[i])
+		if p := &told.Purges[i]; len(p.URLs) > listedURLs {
+			p.URLs, p.Shortened = p.URLs[:listedURLs], true
+		}
 	}
 	if len(list) > limit {
 		told.Before = &list[limit-1].Seq

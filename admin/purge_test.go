@@ -60,6 +60,7 @@ func TestPurge(t *testing.T) {
 		{"url, an empty query", `{"url": "http://a.example?"}`, invalidation.Subject{URL: "http://a.example/?"}, invalidation.Forgotten},
 		{"url, of another scheme", `{"url": "https://a.example/1"}`, invalidation.Subject{URL: "http://a.example/1"}, invalidation.Keeps},
 		{"url of any scheme", `{"url": "A.example:81/2"}`, invalidation.Subject{URL: "http://a.example:81/2"}, invalidation.Forgotten},
+		{"urls", `{"urls": ["HTTP://A.example:80/u", "http://a.example/v", "http://a.example/u"]}`, invalidation.Subject{URL: "http://a.example/u"}, invalidation.Forgotten},
 		{"pattern", `{"pattern": "a.example/3*"}`, invalidation.Subject{URL: "http://a.example/3/x"}, invalidation.Forgotten},
 		{"soft", `{"pattern": "http://a.example/4?", "soft": true}`, invalidation.Subject{URL: "http://a.example/4x"}, invalidation.Stale},
 		{"any tag", `{"tags": ["a", "b"]}`, invalidation.Subject{Tags: []string{"b"}}, invalidation.Forgotten},
@@ -98,21 +99,27 @@ func TestPurgeRefuses(t *testing.T) {
 	h, f := purger(t)
 	tags := `"` + strings.Repeat(`t", "`, 100) + `t"`
 	for body, want := range map[string]string{
-		`{}`:                                            "want exactly one of url, pattern, tags, group, all: none is given",
-		`{"url": null}`:                                 "none is given",
-		`{"soft": true}`:                                "none is given",
-		`{"url": "a/", "pattern": ""}`:                  "given are url, pattern",
-		`{"tags": [], "all": true}`:                     "given are tags, all",
-		`{"url": ""}`:                                   "url: ",
-		`{"url": "/path"}`:                              "url: ",
-		`{"url": "ftp://a.example/"}`:                   "url: ",
-		`{"url": "http://a b/"}`:                        "url: ",
-		`{"url": "http://a.example:x/"}`:                "url: ",
-		`{"url": "http://u:p@a.example/"}`:              "url: ",
-		`{"url": "` + strings.Repeat("a", 9<<10) + `"}`: "url: ",
+		`{}`:                                   "want exactly one of url, urls, pattern, tags, group, all: none is given",
+		`{"url": null}`:                        "none is given",
+		`{"soft": true}`:                       "none is given",
+		`{"url": "a/", "pattern": ""}`:         "given are url, pattern",
+		`{"tags": [], "all": true}`:            "given are tags, all",
+		`{"url": "a/", "urls": ["http://a/"]}`: "given are url, urls",
+		`{"urls": []}`:                         "urls are 0: want 1 to 256",
+		`{"urls": ["http://a/", "a/"]}`:        `urls: "a/" has no scheme`,
+		`{"urls": ["http://a b/"]}`:            "url: ",
+		`{"urls": [` + strings.Repeat(`"http://a/", `, 256) + `"http://a/"]}`:                                        "urls are 257: want 1 to 256",
+		`{"urls": ["http://a/` + strings.Repeat("a", 40<<10) + `", "http://b/` + strings.Repeat("a", 40<<10) + `"]}`: "urls have 81938 bytes together: want 65536 at most",
+		`{"url": ""}`:                                             "url: ",
+		`{"url": "/path"}`:                                        "url: ",
+		`{"url": "ftp://a.example/"}`:                             "url: ",
+		`{"url": "http://a b/"}`:                                  "url: ",
+		`{"url": "http://a.example:x/"}`:                          "url: ",
+		`{"url": "http://u:p@a.example/"}`:                        "url: ",
+		`{"url": "` + strings.Repeat("a", 9<<10) + `"}`:           "url: ",
 		`{"url": "a.example/` + strings.Repeat("a", 9<<10) + `"}`: "url is longer than 8192 bytes",
-		`{"pattern": ""}`: "pattern is empty",
-		`{"pattern": "` + strings.Repeat("*a", 33) + `"}`: "pattern: more than 32 stars",
+		`{"pattern": ""}`:                                         "pattern is empty",
+		`{"pattern": "` + strings.Repeat("*a", 33) + `"}`:         "pattern: more than 32 stars",
 		`{"tags": []}`:                                            "tags are 0: want 1 to 100",
 		`{"tags": [` + tags + `]}`:                                "tags are 101: want 1 to 100",
 		`{"tags": [""]}`:                                          "a tag has 0 bytes",
@@ -204,7 +211,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("%+v", told)
 	}
 	for _, body := range []string{
-		`{"url":"http://a.example/?a"}`, `{"pattern":"a*"}`, `{"tags":["a","b"],"match":"all"}`, `{"group":"g","origin":"http://a.example"}`,
+		`{"url":"http://a.example/?a"}`, `{"pattern":"a*"}`, `{"tags":["a","b"],"match":"all"}`, `{"urls":["http://a.example/1","http://a.example/2"]}`, `{"group":"g","origin":"http://a.example"}`,
 		`{"all":true,"soft":true,"status":["4xx",500],"content_type":["a/*"],"older_than":"1h0m0s","min_size":1,"max_size":2}`,
 	} {
 		since := time.Now().Add(-time.Second)
@@ -225,8 +232,19 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%+v", one)
 		}
 	}
-	if told := decoded[History](t, get("/v1/purges"), 200); len(told.Purges) != 5 || told.Purges[0].All == nil || told.Purges[4].URL == nil {
+	if told := decoded[History](t, get("/v1/purges"), 200); len(told.Purges) != 6 || told.Purges[0].All == nil || told.Purges[5].URL == nil {
 		t.Errorf("%+v", told)
+	}
+	long := `"http://a.example/0"`
+	for i := range 99 {
+		long += fmt.Sprintf(`,"http://a.example/%d"`, i+1)
+	}
+	sent := decoded[Receipt](t, post(h, "/v1/purge", `{"urls":[`+long+`]}`), 200)
+	if told := decoded[History](t, get("/v1/purges?limit=1"), 200).Purges[0]; len(told.URLs) != listedURLs || !told.Shortened {
+		t.Errorf("%+v", told)
+	}
+	if one := decoded[Recorded](t, get(fmt.Sprint("/v1/purges/", sent.Sequence)), 200); len(one.URLs) != 100 || one.Shortened {
+		t.Errorf("%+v", one)
 	}
 	for path, status := range map[string]int{
 		"/v1/purges?limit=0": 400, "/v1/purges?limit=1001": 400, "/v1/purges?limit=x": 400, "/v1/purges?n=1": 400, "/v1/purges/x": 400, "/v1/purges/-1": 400,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,11 +15,13 @@ import (
 	"cacheproxy/proxy"
 )
 
-// Purge is what is to be forgotten, as POST /v1/purge takes it and GET /v1/purges shows it. Exactly one of URL, Pattern, Tags, Group and All is
-// there; it is a pointer so that one that is there and empty is a mistake, and not all that is left of a template whose variable was not set.
+// Purge is what is to be forgotten, as POST /v1/purge takes it and GET /v1/purges shows it. Exactly one of URL, URLs, Pattern, Tags, Group and All
+// is there; it is a pointer so that one that is there and empty is a mistake, and not all that is left of a template whose variable was not set.
 type Purge struct {
 	// URL is a cache URL, as explain shows it ("key"), with all its variants. Without a scheme it is that of any.
 	URL *string `json:"url,omitempty"`
+	// URLs are several at once, each with its scheme: 256 of them, and 64 KiB together, at most.
+	URLs []string `json:"urls,omitempty"`
 	// Pattern is a glob over cache URLs as Redis has them: *, ?, [...], and "/" is a character as any other.
 	Pattern *string `json:"pattern,omitempty"`
 	// Tags are those of Surrogate-Key, Cache-Tag, xkey and the rules.
@@ -112,7 +115,7 @@ func (p *Purge) selectBy(r *invalidation.Purge) (ok bool, err error) {
 		field string
 		there bool
 	}{
-		{invalidation.KindURL, "url", p.URL != nil}, {invalidation.KindPattern, "pattern", p.Pattern != nil},
+		{invalidation.KindURL, "url", p.URL != nil}, {invalidation.KindURL, "urls", p.URLs != nil}, {invalidation.KindPattern, "pattern", p.Pattern != nil},
 		{invalidation.KindTag, "tags", p.Tags != nil}, {invalidation.KindGroup, "group", p.Group != nil}, {invalidation.KindAll, "all", p.All != nil},
 	} {
 		if s.there {
@@ -125,11 +128,15 @@ func (p *Purge) selectBy(r *invalidation.Purge) (ok bool, err error) {
 		if len(given) > 1 {
 			told = "given are " + strings.Join(given, ", ")
 		}
-		return false, errors.New("want exactly one of url, pattern, tags, group, all: " + told)
+		return false, errors.New("want exactly one of url, urls, pattern, tags, group, all: " + told)
 	}
 	switch r.Kind {
 	case invalidation.KindURL:
-		r.Selector, err = cacheURL(*p.URL)
+		if p.URLs != nil {
+			r.URLs, err = cacheURLs(p.URLs)
+		} else {
+			r.Selector, err = cacheURL(*p.URL)
+		}
 	case invalidation.KindPattern:
 		r.Selector = *p.Pattern
 	case invalidation.KindGroup:
@@ -189,6 +196,23 @@ func cacheURL(text string) (string, error) {
 	return key, nil
 }
 
+// cacheURLs are those of a list, each once. What is wrong with any of them is told of all at once.
+func cacheURLs(texts []string) ([]string, error) {
+	if len(texts) > invalidation.MaxURLs { // else each would be told what is wrong with it
+		return texts, nil
+	}
+	urls, mistakes := make([]string, 0, len(texts)), []error(nil)
+	for _, text := range texts {
+		url, err := cacheURL(text)
+		if err != nil {
+			mistakes = append(mistakes, err)
+		} else if !slices.Contains(urls, url) {
+			urls = append(urls, url)
+		}
+	}
+	return urls, errors.Join(mistakes...)
+}
+
 // originOf is scheme://host[:port] as cache URLs begin.
 func originOf(text string) (string, error) {
 	url, err := cacheURL(text)
@@ -201,10 +225,12 @@ func originOf(text string) (string, error) {
 
 // shown is a record as its asker would have written it.
 func shown(r *invalidation.Record) Purge {
-	p := Purge{Tags: r.Tags, Soft: r.Soft, ContentType: r.Filters.ContentType, MinSize: r.Filters.MinSize, MaxSize: r.Filters.MaxSize}
+	p := Purge{URLs: r.URLs, Tags: r.Tags, Soft: r.Soft, ContentType: r.Filters.ContentType, MinSize: r.Filters.MinSize, MaxSize: r.Filters.MaxSize}
 	switch r.Kind {
 	case invalidation.KindURL:
-		p.URL = &r.Selector
+		if r.URLs == nil {
+			p.URL = &r.Selector
+		}
 	case invalidation.KindPattern:
 		p.Pattern = &r.Selector
 	case invalidation.KindGroup:

@@ -180,7 +180,7 @@ func (r *rule) selections(m *message) ([]Selection, *fault) {
 		from   *template
 		escape func(string) string
 		into   **string
-	}{{r.url, nil, &s.URL}, {r.pattern, escapeGlob, &s.Pattern}, {r.group, nil, &s.Group}} {
+	}{{r.url, nil, &s.URL}, {r.pattern, invalidation.EscapeGlob, &s.Pattern}, {r.group, nil, &s.Group}} {
 		if f.from == nil {
 			continue
 		}

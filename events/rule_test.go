@@ -218,7 +218,7 @@ func FuzzValueInPattern(f *testing.F) {
 		if strings.ContainsAny(before+after, `*?[\`) { // what the pattern itself matches is not foretold
 			return
 		}
-		text, bad := tpl.one(&message{read: true, fields: map[string]any{"v": value}}, escapeGlob)
+		text, bad := tpl.one(&message{read: true, fields: map[string]any{"v": value}}, invalidation.EscapeGlob)
 		if bad != nil {
 			t.Fatal(bad.err)
 		}

@@ -131,21 +131,6 @@ func (t *template) one(m *message, escape func(string) string) (string, *fault) 
 	return texts[0], nil
 }
 
-// escapeGlob makes of a value a pattern that matches it alone.
-func escapeGlob(value string) string {
-	if !strings.ContainsAny(value, `*?[]\`) {
-		return value
-	}
-	var b strings.Builder
-	for i := range len(value) {
-		if strings.IndexByte(`*?[]\`, value[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(value[i])
-	}
-	return b.String()
-}
-
 // checkPattern refuses placeholders where a value would not stand for itself, even escaped: behind a backslash, which would take the one that
 // escapes, and in brackets, which have rules of their own.
 func (t *template) checkPattern() error {

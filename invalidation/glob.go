@@ -35,6 +35,21 @@ func CompileGlob(pattern string) (Glob, error) {
 	return Glob{pattern, pattern[:special]}, nil
 }
 
+// EscapeGlob makes a pattern that matches this text alone.
+func EscapeGlob(text string) string {
+	if !strings.ContainsAny(text, `*?[]\`) {
+		return text
+	}
+	var b strings.Builder
+	for i := range len(text) {
+		if strings.IndexByte(`*?[]\`, text[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
 // Match reports whether the pattern matches all of s.
 func (g Glob) Match(s string) bool {
 	if !strings.HasPrefix(s, g.prefix) {

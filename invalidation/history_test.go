@@ -114,6 +114,7 @@ func TestWhatIsAppendedCanBeRead(t *testing.T) {
 		{Kind: KindTag, Tags: []string{string(long)}},
 		{Kind: KindURL, Selector: "http://a.example/\xff"},
 		{Kind: KindAll, Who: "\xff"},
+		{Kind: KindURL, URLs: []string{"http://a.example/", "http://a.example/\xff"}},
 		{Kind: KindAll, Filters: Filters{ContentType: []string{""}}},
 		{Kind: KindAll, Filters: Filters{OlderThan: 500}},
 	} {

@@ -60,6 +60,7 @@ func newRedisLog(client redis.UniversalClient, prefix string, timeout time.Durat
 type wireRecord struct {
 	Kind     Kind     `json:"kind"`
 	Selector string   `json:"selector,omitempty"`
+	URLs     []string `json:"urls,omitempty"`
 	Tags     []string `json:"tags,omitempty"`
 	MatchAll bool     `json:"match_all,omitempty"`
 	Origin   string   `json:"origin,omitempty"`
@@ -73,7 +74,10 @@ type wireRecord struct {
 }
 
 func wireOf(p *Purge) wireRecord {
-	w := wireRecord{Kind: p.Kind, Selector: p.Selector, Tags: p.Tags, MatchAll: p.MatchAll, Origin: p.Origin, Group: p.Group, Soft: p.Soft, Who: p.Who, Passing: p.Passing}
+	w := wireRecord{
+		Kind: p.Kind, Selector: p.Selector, URLs: p.URLs, Tags: p.Tags, MatchAll: p.MatchAll, Origin: p.Origin, Group: p.Group, Soft: p.Soft,
+		Who: p.Who, Passing: p.Passing,
+	}
 	if !p.Filters.empty() {
 		w.Filters = &p.Filters
 	}
@@ -90,7 +94,10 @@ func decodePurge(text string) (p Purge, err error) {
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
 		return p, err
 	}
-	p = Purge{Kind: w.Kind, Selector: w.Selector, Tags: w.Tags, MatchAll: w.MatchAll, Origin: w.Origin, Group: w.Group, Soft: w.Soft, Who: w.Who, Passing: w.Passing}
+	p = Purge{
+		Kind: w.Kind, Selector: w.Selector, URLs: w.URLs, Tags: w.Tags, MatchAll: w.MatchAll, Origin: w.Origin, Group: w.Group, Soft: w.Soft,
+		Who: w.Who, Passing: w.Passing,
+	}
 	if w.Filters != nil {
 		p.Filters = *w.Filters
 	}

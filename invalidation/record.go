@@ -14,7 +14,7 @@ type Kind string
 
 // The kinds.
 const (
-	KindURL     Kind = "url"     // one cache URL, all its variants
+	KindURL     Kind = "url"     // a cache URL, or several, with all their variants
 	KindPattern Kind = "pattern" // a glob over cache URLs, with the semantics of Redis (Glob)
 	KindTag     Kind = "tag"     // any of some tags, or all of them
 	KindGroup   Kind = "group"   // a cache group of an origin (RFC 9875)
@@ -25,6 +25,7 @@ const (
 type Purge struct {
 	Kind     Kind
 	Selector string   // the URL or the pattern; a URL or pattern without a scheme selects any scheme
+	URLs     []string // of KindURL, instead of a selector: several URLs, each with its scheme
 	Tags     []string // of KindTag
 	MatchAll bool     // of KindTag: a response must have all of them
 	Origin   string   // of KindGroup: scheme://host[:port]
@@ -56,8 +57,11 @@ const (
 	maxSelector = 8 << 10 // bytes
 	maxTags     = 100
 	maxTag      = 256 // bytes, as policy bounds the tags of responses
-	maxFilters  = 32  // values of one filter
-	maxType     = 256 // bytes of a media type
+	// MaxURLs and MaxURLsSize bound a list of URLs in number and in bytes of all of them: so a record is read at once, and one that holds up
+	// nobody. None has a bound of its own: heads of requests have 32 KiB.
+	MaxURLs, MaxURLsSize = 256, 64 << 10
+	maxFilters           = 32  // values of one filter
+	maxType              = 256 // bytes of a media type
 )
 
 // Check reports everything that is wrong with a purge; the messages name the fields of the API.
@@ -66,6 +70,10 @@ func (p *Purge) Check() error {
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch p.Kind {
 	case KindURL, KindPattern:
+		if p.Kind == KindURL && p.URLs != nil {
+			errs = append(errs, p.checkURLs())
+			break
+		}
 		switch {
 		case p.Selector == "":
 			add("%s is empty", p.Kind)
@@ -95,7 +103,10 @@ func (p *Purge) Check() error {
 		}
 	case KindAll:
 	default:
-		add("want exactly one of url, pattern, tags, group, all")
+		add("want exactly one of url, urls, pattern, tags, group, all")
+	}
+	if p.URLs != nil && p.Kind != KindURL {
+		add("urls go with no %s", p.Kind)
 	}
 	if !p.readable() {
 		add("%s, or a filter of it, is not UTF-8", p.Kind)
@@ -103,10 +114,38 @@ func (p *Purge) Check() error {
 	return errors.Join(append(errs, p.Filters.check())...)
 }
 
+// checkURLs is Check for a list of URLs.
+func (p *Purge) checkURLs() error {
+	var errs []error
+	size := 0
+	for _, url := range p.URLs {
+		if size += len(url); !strings.Contains(url, "://") {
+			errs = append(errs, fmt.Errorf("urls: %.100q has no scheme, which a URL by itself may do without, and one of several not", url))
+		}
+	}
+	switch n := len(p.URLs); {
+	case n == 0 || n > MaxURLs:
+		errs = append(errs, fmt.Errorf("urls are %d: want 1 to %d", n, MaxURLs))
+	case size > MaxURLsSize:
+		errs = append(errs, fmt.Errorf("urls have %d bytes together: want %d at most", size, MaxURLsSize))
+	case p.Selector != "":
+		errs = append(errs, errors.New("want either url or urls"))
+	}
+	return errors.Join(errs...)
+}
+
+// CacheURLs are the URLs that a purge of KindURL names.
+func (p *Purge) CacheURLs() []string {
+	if p.URLs != nil {
+		return p.URLs
+	}
+	return []string{p.Selector}
+}
+
 // readable reports whether the log, which is JSON, brings back every byte. A record that came back longer could be refused by Check there, and
 // a record that cannot be read stops everybody who follows.
 func (p *Purge) readable() bool {
-	texts := slices.Concat([]string{p.Selector, p.Origin, p.Group, p.Who}, p.Tags, p.Filters.ContentType)
+	texts := slices.Concat([]string{p.Selector, p.Origin, p.Group, p.Who}, p.URLs, p.Tags, p.Filters.ContentType)
 	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) })
 }
 
@@ -148,8 +187,6 @@ func (r *Record) Position() Position { return Position{r.Epoch, r.Seq} }
 // simple reports whether the record selects by URLs, tags, groups or everything alone, so that maps hold it; all others are looked at one
 // by one.
 func (r *Record) simple() bool {
-	return r.Filters.empty() && r.Kind != KindPattern && !(r.MatchAll && len(r.Tags) > 1) && hasScheme(r.Kind, r.Selector)
+	return r.Filters.empty() && r.Kind != KindPattern && !(r.MatchAll && len(r.Tags) > 1) &&
+		(r.Kind != KindURL || r.URLs != nil || strings.Contains(r.Selector, "://"))
 }
-
-// hasScheme reports whether a URL says its scheme; one that does not selects those of any.
-func hasScheme(k Kind, url string) bool { return k != KindURL || strings.Contains(url, "://") }

@@ -3,7 +3,6 @@ package invalidation
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -50,6 +49,7 @@ type Table struct {
 	names  map[name]newest
 	listed []*listed  // in the order of their numbers
 	order  []numbered // all, in that order: to be forgotten
+	urls   int        // that the lists of URLs in order name, all together
 }
 
 // Number counts the records that this process has applied, and the doubts that it has had.
@@ -72,7 +72,11 @@ type name struct {
 	of   string // for KindGroup origin, NUL, group
 }
 
-type newest struct{ hard, soft Seq }
+// newest are the newest records of a name.
+type newest struct {
+	hard, soft Seq
+	before     Seq // the one before the newer of them, whether or not it is remembered; 0 = none
+}
 
 // listed is a record that is looked at by itself.
 type listed struct {
@@ -124,6 +128,8 @@ func (t *Table) Apply(r *Record) {
 		for _, n := range r.names() {
 			t.names[n] = t.names[n].with(r)
 		}
+		t.urls += len(r.URLs)
+		t.thin()
 	} else {
 		glob, _ := CompileGlob(r.Selector) // was checked when it was appended
 		t.listed = append(t.listed, &listed{one, glob})
@@ -137,10 +143,39 @@ func (t *Table) Doubt(at Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.names)
-	t.listed, t.order = nil, nil
+	t.listed, t.order, t.urls = nil, nil, 0
 	number := t.Head() + 1
 	t.floor.Store(uint64(number))
 	t.moveTo(Mark{number, at})
+}
+
+// thinAbove is how many URLs lists may name in vain, besides as many again as there are names.
+const thinAbove = 1024
+
+// thin takes out of lists of URLs those of which a newer record is there that forbids as much: so what is remembered of URLs that change again
+// and again is bounded by how many they are. Lists are copied, since others may be reading them. Called with the lock held.
+func (t *Table) thin() {
+	if t.urls <= 3*len(t.names)+thinAbove { // each is the newest for at most two names, hard and soft
+		return
+	}
+	t.urls = 0
+	for i, r := range t.order {
+		if r.URLs == nil || !r.simple() {
+			continue
+		}
+		urls := make([]string, 0, len(r.URLs))
+		for _, url := range r.URLs {
+			if n := t.names[name{KindURL, url}]; n.hard == r.Seq || n.soft == r.Seq {
+				urls = append(urls, url)
+			}
+		}
+		if len(urls) < len(r.URLs) {
+			thinned := *r.Record
+			thinned.URLs = slices.Clip(urls)
+			t.order[i].Record = &thinned
+		}
+		t.urls += len(urls)
+	}
 }
 
 // names are what a simple record selects by.
@@ -154,6 +189,13 @@ func (r *Record) names() []name {
 		return names
 	case KindGroup:
 		return []name{{KindGroup, groupName(r.Origin, r.Group)}}
+	case KindURL:
+		urls := r.CacheURLs()
+		names := make([]name, len(urls))
+		for i, url := range urls {
+			names[i] = name{KindURL, url}
+		}
+		return names
 	default:
 		return []name{{r.Kind, r.Selector}}
 	}
@@ -163,6 +205,7 @@ func (r *Record) names() []name {
 func groupName(origin, group string) string { return origin + "\x00" + group }
 
 func (n newest) with(r *Record) newest {
+	n.before = max(n.hard, n.soft)
 	if r.Soft {
 		n.soft = r.Seq
 	} else {
@@ -238,6 +281,10 @@ func (t *Table) SelectedSince(s *Subject, since Mark, except []Seq) bool {
 	if since.Number < t.Floor() || since.Epoch != t.Epoch() {
 		return true
 	}
+	before := t.names[name{KindURL, s.URL}].before // which thin may have taken out of its list
+	if before > since.Seq && !slices.Contains(except, before) {
+		return true
+	}
 	for _, r := range slices.Backward(t.order) {
 		if r.number <= since.Number {
 			break
@@ -253,9 +300,11 @@ func (t *Table) SelectedSince(s *Subject, since Mark, except []Seq) bool {
 func (t *Table) records() []*Record {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	list := make([]*Record, len(t.order))
-	for i, r := range t.order {
-		list[i] = r.Record
+	list := make([]*Record, 0, len(t.order))
+	for _, r := range t.order {
+		if r.URLs == nil || len(r.URLs) > 0 { // else newer ones forbid all that it does
+			list = append(list, r.Record)
+		}
 	}
 	return list
 }
@@ -272,108 +321,23 @@ func (t *Table) Forget(seq Seq) {
 	if n == 0 {
 		return
 	}
-	t.floor.Store(uint64(t.order[n-1].number))
+	last := t.order[n-1].number
+	t.floor.Store(uint64(last))
 	t.order = slices.Delete(t.order, 0, n)
+	t.listed = slices.Delete(t.listed, 0, t.after(last))
 }
 
-// drop takes one record out of the maps or the list. Called with the lock held, in order.
+// drop takes one record out of the maps, where it is in them. Called with the lock held.
 func (t *Table) drop(r *Record) {
 	if !r.simple() {
-		t.listed = slices.Delete(t.listed, 0, 1) // the oldest of them
 		return
 	}
+	t.urls -= len(r.URLs)
 	for _, n := range r.names() {
-		if left := t.names[n].without(r); left == (newest{}) {
+		if left := t.names[n].without(r); left.hard == 0 && left.soft == 0 {
 			delete(t.names, n)
 		} else {
 			t.names[n] = left
 		}
 	}
-}
-
-// Unfiltered reports whether the record asks nothing of a response but what its selector does.
-func (r *Record) Unfiltered() bool { return r.Filters.empty() }
-
-// Selects reports whether the record is about the response, whenever it was stored.
-func (r *Record) Selects(s *Subject) bool {
-	glob, _ := CompileGlob(r.Selector)
-	return (&listed{numbered{Record: r}, glob}).selects(s)
-}
-
-// selects is Selects with the glob compiled.
-func (r *listed) selects(s *Subject) bool { return r.Filters.pass(s) && r.isAbout(s) }
-
-// isAbout is selects without the filters.
-func (r *listed) isAbout(s *Subject) bool {
-	switch r.Kind {
-	case KindURL:
-		return sameURL(r.Selector, s.URL)
-	case KindPattern:
-		if strings.Contains(r.Selector, "://") {
-			return r.glob.Match(s.URL)
-		}
-		return r.glob.Match(withoutScheme(s.URL))
-	case KindTag:
-		for _, tag := range r.Tags {
-			if slices.Contains(s.Tags, tag) != r.MatchAll {
-				return !r.MatchAll
-			}
-		}
-		return r.MatchAll
-	case KindGroup:
-		return r.Origin == OriginOf(s.URL) && slices.Contains(s.Groups, r.Group)
-	}
-	return true
-}
-
-// sameURL compares a selector, which may lack the scheme, with a cache URL.
-func sameURL(selector, url string) bool {
-	if strings.Contains(selector, "://") {
-		return selector == url
-	}
-	return selector == withoutScheme(url)
-}
-
-func withoutScheme(url string) string {
-	if _, rest, found := strings.Cut(url, "://"); found {
-		return rest
-	}
-	return url
-}
-
-// OriginOf is scheme://host[:port] of a cache URL, whose default port is left out already.
-func OriginOf(url string) string {
-	scheme, rest, found := strings.Cut(url, "://")
-	if !found {
-		return ""
-	}
-	if i := strings.IndexAny(rest, "/?"); i >= 0 {
-		rest = rest[:i]
-	}
-	return scheme + "://" + rest
-}
-
-// pass reports whether the filters let the response be selected.
-func (f *Filters) pass(s *Subject) bool {
-	switch {
-	case len(f.Status) > 0 && !slices.ContainsFunc(f.Status, func(n int) bool { return n == s.Status || n == s.Status/100 }):
-		return false
-	case len(f.ContentType) > 0 && !slices.ContainsFunc(f.ContentType, func(p string) bool { return mediaTypeMatches(p, s.ContentType) }):
-		return false
-	case f.StoredBefore > 0 && s.StoredAt >= f.StoredBefore:
-		return false
-	}
-	return s.Size < 0 || s.Size >= f.MinSize && (f.MaxSize == 0 || s.Size <= f.MaxSize)
-}
-
-// mediaTypeMatches compares without parameters and case; the pattern's `*` stands for any text.
-func mediaTypeMatches(pattern, contentType string) bool {
-	kind, _, _ := strings.Cut(contentType, ";")
-	kind = strings.ToLower(strings.TrimSpace(kind))
-	pattern = strings.ToLower(pattern)
-	before, after, star := strings.Cut(pattern, "*")
-	if !star {
-		return kind == pattern
-	}
-	return len(kind) >= len(before)+len(after) && strings.HasPrefix(kind, before) && strings.HasSuffix(kind, after)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -22,6 +23,9 @@ var selections = []struct {
 	{"its URL", Purge{Kind: KindURL, Selector: "https://shop.example/a?b"}, true},
 	{"its URL in any scheme", Purge{Kind: KindURL, Selector: "shop.example/a?b"}, true},
 	{"another URL", Purge{Kind: KindURL, Selector: "https://shop.example/a"}, false},
+	{"one of several URLs", Purge{Kind: KindURL, URLs: []string{"https://shop.example/", "https://shop.example/a?b"}}, true},
+	{"others of several URLs", Purge{Kind: KindURL, URLs: []string{"https://shop.example/", "https://shop.example/a"}}, false},
+	{"one of several URLs, with a filter", Purge{Kind: KindURL, URLs: []string{"https://a.example/", "https://shop.example/a?b"}, Filters: Filters{MinSize: 1}}, true},
 	{"its URL in another scheme", Purge{Kind: KindURL, Selector: "http://shop.example/a?b"}, false},
 	{"a pattern", Purge{Kind: KindPattern, Selector: "https://shop.example/*"}, true},
 	{"a pattern of any scheme", Purge{Kind: KindPattern, Selector: "shop.*/a[?]b"}, true},
@@ -158,7 +162,13 @@ func TestJudgeSince(t *testing.T) {
 
 func TestPurgesThatAreWrong(t *testing.T) {
 	for want, p := range map[string]Purge{
-		"want exactly one of url, pattern, tags, group, all": {},
+		"want exactly one of url, urls, pattern, tags, group, all": {},
+		"urls are 0: want 1 to 256":                                {Kind: KindURL, URLs: []string{}},
+		"urls are 257: want 1 to 256":                              {Kind: KindURL, URLs: slices.Repeat([]string{"http://a.example/"}, 257)},
+		"urls have 65540 bytes together: want 65536 at most":       {Kind: KindURL, URLs: []string{"a://" + strings.Repeat("x", MaxURLsSize)}},
+		"want either url or urls":                                  {Kind: KindURL, URLs: []string{"http://a.example/"}, Selector: "http://a.example/"},
+		"urls go with no all":                                      {Kind: KindAll, URLs: []string{"http://a.example/"}},
+		`urls: "a.example/" has no scheme, which a URL by itself may do without, and one of several not`: {Kind: KindURL, URLs: []string{"a.example/"}},
 		"url is empty":                                                      {Kind: KindURL},
 		"pattern is empty":                                                  {Kind: KindPattern},
 		"tags are 0: want 1 to 100":                                         {Kind: KindTag},
@@ -171,6 +181,88 @@ func TestPurgesThatAreWrong(t *testing.T) {
 	} {
 		if err := p.Check(); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// What lists of URLs make a table remember is bounded by how many URLs they name, however often; and that changes nothing of what the table
+// says: to who asks what was purged by others either.
+func TestListsOfURLsAreThinned(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	table, mark := NewTable(), Mark{}
+	var all []*Record
+	url := func(n int) string { return fmt.Sprintf("http://a.example/%d", n) }
+	for seq := Seq(1); seq <= 200; seq++ {
+		p := Purge{Kind: KindURL, Soft: random.IntN(3) == 0}
+		for range 100 {
+			p.URLs = append(p.URLs, url(random.IntN(300)))
+		}
+		r := &Record{Purge: p, Seq: seq}
+		all = append(all, r)
+		if table.Apply(r); seq == 150 {
+			mark = table.Mark()
+		}
+	}
+	if table.urls > 3*300+thinAbove || len(table.names) != 300 {
+		t.Errorf("%d mentions of %d URLs", table.urls, len(table.names))
+	}
+	for n := range 300 {
+		s := Subject{URL: url(n), BodyAsOf: 190, ValidAsOf: 195}
+		want, others := Keeps, map[Seq]bool{}
+		for _, r := range all {
+			if !slices.Contains(r.URLs, s.URL) {
+				continue
+			}
+			if !r.Soft && r.Seq > s.BodyAsOf {
+				want = Forgotten
+			} else if r.Soft && r.Seq > s.ValidAsOf && want == Keeps {
+				want = Stale
+			}
+			if r.Seq > mark.Seq {
+				others[r.Seq] = true
+			}
+		}
+		if j := table.Judge(&s, 0); j.Verdict != want {
+			t.Errorf("%s: %v, want %v", s.URL, j.Verdict, want)
+		}
+		for own := mark.Seq; own <= 200; own++ {
+			want := len(others) > 1 || len(others) == 1 && !others[own]
+			if got := table.SelectedSince(&s, mark, []Seq{own}); got != want {
+				t.Fatalf("%s: purged by others than %d: %v, want %v", s.URL, own, got, want)
+			}
+		}
+	}
+	if again := table.records(); len(again) == 0 || len(again) > 200 {
+		t.Errorf("%d would be appended again", len(again))
+	}
+	table.Forget(200)
+	if len(table.names)+table.urls+table.Len() != 0 {
+		t.Errorf("%+v", table)
+	}
+}
+
+// Forgetting takes time in proportion to what is forgotten, also where it is looked at one by one.
+func BenchmarkForgetListed(b *testing.B) {
+	for b.Loop() {
+		table := NewTable()
+		for seq := Seq(1); seq <= 20_000; seq++ {
+			table.Apply(&Record{Purge: Purge{Kind: KindPattern, Selector: "*"}, Seq: seq})
+		}
+		table.Forget(20_000)
+	}
+}
+
+func BenchmarkApplyURLs(b *testing.B) {
+	p := Purge{Kind: KindURL}
+	for n := range MaxURLs {
+		p.URLs = append(p.URLs, fmt.Sprintf("https://a.example/%d", n))
+	}
+	table := NewTable()
+	b.ReportAllocs()
+	for seq := Seq(1); b.Loop(); seq++ {
+		table.Apply(&Record{Purge: p, Seq: seq})
+		if seq%1000 == 0 {
+			table.Forget(seq - 500)
 		}
 	}
 }

@@ -109,13 +109,7 @@ func recorded(text string) string {
 	}
 	p.Selector = strings.ToValidUTF8(p.Selector[:min(len(p.Selector), maxRecorded/2)], "")
 	p.Origin = strings.ToValidUTF8(p.Origin[:min(len(p.Origin), maxRecorded/2)], "")
-	kept := 0
-	for i, tag := range p.Tags {
-		if kept += len(tag); kept > maxRecorded/2 && i > 0 {
-			p.Tags = p.Tags[:i]
-			break
-		}
-	}
+	p.Tags, p.URLs = shortened(p.Tags), shortened(p.URLs)
 	p.Filters.ContentType = p.Filters.ContentType[:min(len(p.Filters.ContentType), 4)]
 	w := wireOf(&p)
 	w.Shortened = true
@@ -124,6 +118,21 @@ func recorded(text string) string {
 		return ""
 	}
 	return string(short)
+}
+
+// shortened are the first of some names, so many as the history may have; the first in any case, but no more of it than that.
+func shortened(names []string) []string {
+	kept := 0
+	for i, name := range names {
+		if kept += len(name); kept <= maxRecorded/2 {
+			continue
+		}
+		if i > 0 {
+			return names[:i]
+		}
+		return []string{strings.ToValidUTF8(name[:maxRecorded/2], "")}
+	}
+	return names
 }
 
 // past reads the history backwards, from below a sequence on.

@@ -254,6 +254,7 @@ func TestSweep(t *testing.T) {
 		"URL":               {Kind: invalidation.KindURL, Selector: purged},
 		"URL of any scheme": {Kind: invalidation.KindURL, Selector: "a.example/purged"},
 		"long URL":          {Kind: invalidation.KindURL, Selector: long},
+		"URLs":              {Kind: invalidation.KindURL, URLs: []string{"http://a.example/none", purged, "http://b.example/none"}},
 		"pattern":           {Kind: invalidation.KindPattern, Selector: "*/purged"},
 		"long pattern":      {Kind: invalidation.KindPattern, Selector: "a.example/long/*x"},
 		"tag":               {Kind: invalidation.KindTag, Tags: []string{"x"}},

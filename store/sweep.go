@@ -44,12 +44,7 @@ func (s *Store) Sweep(ctx context.Context, r *invalidation.Record, progress func
 func (r *far) tally(ctx context.Context, record *invalidation.Record, t *tally) error {
 	switch record.Kind {
 	case invalidation.KindURL:
-		for _, url := range urlsOf(record.Selector) {
-			if err := r.sweepURL(ctx, url, record, t); err != nil {
-				return err
-			}
-		}
-		return nil
+		return r.sweepURLs(ctx, urlsOf(record.CacheURLs()...), record, t)
 	case invalidation.KindTag, invalidation.KindGroup:
 		return r.sweepTagged(ctx, record, t)
 	default:
@@ -57,22 +52,45 @@ func (r *far) tally(ctx context.Context, record *invalidation.Record, t *tally) 
 	}
 }
 
-// urlsOf are the cache URLs that a selector stands for.
-func urlsOf(selector string) []string {
-	if strings.Contains(selector, "://") {
-		return []string{selector}
+// urlsOf are the cache URLs that those of a purge stand for.
+func urlsOf(urls ...string) []string {
+	if len(urls) == 1 && !strings.Contains(urls[0], "://") {
+		return []string{"http://" + urls[0], "https://" + urls[0]}
 	}
-	return []string{"http://" + selector, "https://" + selector}
+	return urls
+}
+
+// sweepURLs goes through the variants that the roots of URLs name. The roots are asked for at once: of many URLs that were changed nothing is
+// stored, and those cost no more than their share of one round trip.
+func (r *far) sweepURLs(ctx context.Context, urls []string, record *invalidation.Record, t *tally) error {
+	pipe := r.client.Pipeline()
+	roots := make([]*redis.StringSliceCmd, len(urls))
+	for i, url := range urls {
+		roots[i] = pipe.HKeys(ctx, r.keys.of(url).root)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, url := range urls {
+		root, err := roots[i].Result()
+		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return fmt.Errorf("store: sweeping: %w", err)
+		}
+		if len(root) == 0 {
+			continue
+		}
+		if err := r.sweepURL(ctx, url, root, record, t); err != nil {
+			return err
+		}
+		if err := t.walk(0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweepURL goes through the variants that a root names. What the purge does not look at it forgets whatever is there by then, also what is
 // gone or of another version, so that the root names it no more.
-func (r *far) sweepURL(ctx context.Context, url string, record *invalidation.Record, t *tally) error {
+func (r *far) sweepURL(ctx context.Context, url string, root []string, record *invalidation.Record, t *tally) error {
 	keys := r.keys.of(url)
-	root, err := r.client.HKeys(ctx, keys.root).Result()
-	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return fmt.Errorf("store: sweeping: %w", err)
-	}
 	entries := make([]string, len(root))
 	for i, variant := range root {
 		entries[i] = keys.entryKey(variant)

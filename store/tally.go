@@ -127,7 +127,7 @@ var errNotRegistered = errors.New("store: this process has not registered with t
 // tally goes through what the purge may select in near memory.
 func (n *near) tally(ctx context.Context, record *invalidation.Record, t *tally) error {
 	if record.Kind == invalidation.KindURL && record.Unfiltered() {
-		for _, url := range urlsOf(record.Selector) {
+		for _, url := range urlsOf(record.CacheURLs()...) {
 			if r, ok := n.resourceQuietly(url); ok {
 				n.tallyResource(r, record, t)
 			}

@@ -36,6 +36,7 @@ func TestPreviewIsWhatIsSwept(t *testing.T) {
 		}{
 			"URL":                {invalidation.Purge{Kind: invalidation.KindURL, Selector: purged}, 2, []string{purged}},
 			"URL of any scheme":  {invalidation.Purge{Kind: invalidation.KindURL, Selector: "a.example/other"}, 1, []string{other}},
+			"URLs":               {invalidation.Purge{Kind: invalidation.KindURL, URLs: []string{other, "http://a.example/none", purged}}, 3, []string{other, purged}},
 			"URL, filtered":      {invalidation.Purge{Kind: invalidation.KindURL, Selector: purged, Filters: invalidation.Filters{Status: []int{404}}}, 0, nil},
 			"pattern":            {invalidation.Purge{Kind: invalidation.KindPattern, Selector: "*a.example/*"}, 4, []string{long, other, purged}},
 			"tag":                {invalidation.Purge{Kind: invalidation.KindTag, Tags: []string{"x"}}, 1, []string{other}},

@@ -140,12 +140,20 @@ func (s *sheet) replicas(ids []string, what string) {
 	}
 }
 
+// shownURLs is how many of the URLs of one purge are shown.
+const shownURLs = 3
+
 // selection is what a purge selects, in words.
 func selection(p *admin.Purge) string {
 	what := "everything"
 	switch {
 	case p.URL != nil:
 		what = "URL " + *p.URL
+	case p.URLs != nil:
+		what = "URLs " + strings.Join(p.URLs[:min(len(p.URLs), shownURLs)], ", ")
+		if more := len(p.URLs) - shownURLs; more > 0 {
+			what += fmt.Sprintf(" and %d more", more)
+		}
 	case p.Pattern != nil:
 		what = "pattern " + *p.Pattern
 	case p.Group != nil:

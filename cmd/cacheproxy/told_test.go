@@ -125,6 +125,16 @@ func TestProgressOfASweep(t *testing.T) {
 	}
 }
 
+func TestSelectionOfSeveralURLs(t *testing.T) {
+	urls := []string{"a", "b", "c"}
+	if got := selection(&admin.Purge{URLs: urls}); got != "URLs a, b, c" {
+		t.Errorf("%q", got)
+	}
+	if got := selection(&admin.Purge{URLs: append(urls, "d", "e"), Soft: true}); got != "soft, URLs a, b, c and 2 more" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWhatCameOfAPurge(t *testing.T) {
 	for _, tt := range []struct {
 		outcome     admin.Outcome
