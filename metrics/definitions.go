@@ -102,7 +102,8 @@ func newInstruments() instruments {
 			"Purges that requests to the public listeners caused, each once, also where one was for several requests; source is unsafe (the URLs that a POST or the like made doubtful), "+
 				"group (a group that its response named in Cache-Group-Invalidation) or method (a PURGE, which is in "+
 				"cacheproxy_requests_total too). result is ok; unconfirmed (entered in the log, but not every replica has confirmed it in the time "+
-				"that the request waits); error (not entered, as far as is known); dropped (not tried, since too many were under way). "+
+				"that the request waits); error (not entered, as far as is known; but for PURGE it is tried again, and counts at each try); coarse (too many waited "+
+				"for the log: the whole origin, or everything, was purged in their place, which is counted besides); lost (the process ended before the log took it). "+
 				"Whatever it is, this process has forgotten the URLs of unsafe requests. Nothing is counted where there is no log.",
 			"source", "result"),
 		events: counters("cacheproxy_events_total",

@@ -153,10 +153,10 @@ func (m *Metrics) Refusal(reason string) {
 	}
 }
 
-// Purge counts one purge that a request caused; source and result are named in the help text of cacheproxy_purges_total.
-func (m *Metrics) Purge(source, result string) {
+// Purges counts purges that requests caused; source and result are named in the help text of cacheproxy_purges_total.
+func (m *Metrics) Purges(source, result string, n int) {
 	if m != nil {
-		m.purges.WithLabelValues(source, result).Inc()
+		m.purges.WithLabelValues(source, result).Add(float64(n))
 	}
 }
 

@@ -58,7 +58,7 @@ func everything(m *Metrics) {
 	m.Generation(2)
 	m.Reload("ok")
 	m.Corrupt()
-	m.Purge("unsafe", "ok")
+	m.Purges("unsafe", "ok", 1)
 	m.Event("appended")
 	m.EventCut()
 	m.EventSent("purge", "ok")

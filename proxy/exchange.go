@@ -293,7 +293,7 @@ func (x *exchange) invalidate(res *http.Response) {
 	for _, url := range urls {
 		s.Forget(url)
 	}
-	x.own = x.h.spread(x.doubtful(urls, res.Header))
+	x.own = x.h.spread("response to "+x.rq.Method, doubtful(urls, res.Header))
 	x.renewed, x.began, x.stamp = true, x.stamp, s.Mark()
 }
 

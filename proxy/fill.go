@@ -319,8 +319,10 @@ func (f *fill) exchange() (a answer) {
 }
 
 // panicked logs a panic and makes an error of it.
-func (h *Handler) panicked(what string, p any) error {
-	h.opt.Log.Error(what+" panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+func (h *Handler) panicked(what string, p any) error { return panicked(h.opt.Log, what, p) }
+
+func panicked(log *slog.Logger, what string, p any) error {
+	log.Error(what+" panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 	return fmt.Errorf("proxy: %s panicked: %v", what, p)
 }
 

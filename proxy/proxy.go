@@ -71,6 +71,9 @@ type Options struct {
 	Purge func(ctx context.Context, p invalidation.Purge) (*invalidation.Receipt, error)
 	// PurgeWait is how long the response to an unsafe request is held back for that; default 50 ms.
 	PurgeWait time.Duration
+	// Doubts are what unsafe requests have made doubtful and Purge has not entered yet. They outlive a Handler that another one takes the
+	// place of. Nil, where there is a log, means those of this Handler, which end with it.
+	Doubts *Doubts
 
 	Metrics *metrics.Metrics // nil: nothing is counted
 	Log     *slog.Logger     // nil: slog.Default()
@@ -139,9 +142,8 @@ type Handler struct {
 	opt       Options
 	policy    policy.StoreOptions
 	tagFields policy.TagFields
-	purges    chan struct{} // a slot for each URL or group being purged for unsafe requests
-	entering  entering
 	ownStore  bool
+	ownDoubts bool
 	fills     *fills
 	refreshes chan struct{} // a slot for each background refresh under way
 	observers observers
@@ -154,7 +156,7 @@ type Handler struct {
 	leave   context.CancelFunc
 	stop    context.Context // done when Close begins: ends upgraded connections and background work
 	cancel  context.CancelFunc
-	work    sync.WaitGroup // background refreshes, and purges being entered
+	work    sync.WaitGroup // background refreshes
 }
 
 // New builds a Handler.
@@ -166,7 +168,6 @@ func New(o Options) (*Handler, error) {
 	h := &Handler{
 		opt:       o,
 		policy:    policy.StoreOptions{Targets: o.Cache.Targets, Heuristic: !o.Cache.NoHeuristic},
-		purges:    make(chan struct{}, maxPurges),
 		refreshes: make(chan struct{}, o.Collapse.MaxRefreshes),
 		observers: newObservers(o.Metrics),
 		via:       newViaNames(o.Cache.Name),
@@ -175,6 +176,10 @@ func New(o Options) (*Handler, error) {
 	var err error
 	if h.tagFields, err = policy.NewTagFields(o.Cache.TagHeaders); err != nil {
 		return nil, fmt.Errorf("proxy: Options.Cache.TagHeaders (`cache.tag_headers`): %w", err)
+	}
+	if o.Doubts == nil && o.Purge != nil {
+		h.opt.Doubts = NewDoubts(DoubtsOptions{Purge: o.Purge, Wait: o.PurgeWait, Metrics: o.Metrics, Log: o.Log})
+		h.ownDoubts = true
 	}
 	h.alone.now, h.alone.epoch = o.Now, o.Now()
 	h.fills = newFills(h)
@@ -260,6 +265,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) Settle() {
 	h.work.Wait()
 	h.fills.under.Wait()
+	if h.ownDoubts {
+		h.opt.Doubts.settle()
+	}
 }
 
 // Close ends upgraded connections, background refreshes and the fills that no client waits for, and closes the store where the
@@ -269,6 +277,9 @@ func (h *Handler) Close(ctx context.Context) error {
 	h.cancel()
 	h.fills.abort()
 	h.Settle()
+	if h.ownDoubts {
+		h.opt.Doubts.Close()
+	}
 	if h.ownStore {
 		return h.opt.Store.Close(ctx)
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,7 +19,7 @@ import (
 //
 // An unsafe request is not there to purge, and never fails for it. What is stored here is forgotten at once; the record is entered beside
 // the request, when the upstream's head has come, and the head goes on to the client as soon as all replicas have applied the record,
-// Options.PurgeWait later at the latest. It is the head that is held back and not the end of the body, because it is what a client acts upon:
+// Options.PurgeWait later at the latest; together with those of other requests (Doubts). It is the head that is held back and not the end of the body, because it is what a client acts upon:
 // a redirect is followed, and a script goes on, before the body has been read, and the next request may meet another replica. What
 // has not been entered by then is entered all the same.
 
@@ -27,9 +28,6 @@ const (
 
 	// purgeMethodWait is how long a PURGE waits for the replicas; those that have not confirmed by then are named in a 202.
 	purgeMethodWait = time.Second
-
-	// maxPurges bounds the URLs and groups that are being purged for unsafe requests: more would only wait for a log that does not keep up.
-	maxPurges = 1024
 )
 
 // What purges come from, and how they end: labels of cacheproxy_purges_total.
@@ -41,45 +39,37 @@ const (
 	purgeOK          = "ok"
 	purgeUnconfirmed = "unconfirmed"
 	purgeError       = "error"
-	purgeDropped     = "dropped"
+	purgeCoarse      = "coarse"
+	purgeLost        = "lost"
 )
 
-// enter enters one purge in the log, and counts how that ended.
-func (h *Handler) enter(ctx context.Context, source string, p invalidation.Purge) (r *invalidation.Receipt, err error) {
+// enter enters one purge in the log, and says how that ended.
+func enter(ctx context.Context, log *slog.Logger, purge func(context.Context, invalidation.Purge) (*invalidation.Receipt, error), p invalidation.Purge) (
+	r *invalidation.Receipt, result string, err error,
+) {
 	defer func() {
 		if v := recover(); v != nil { // else the process would end where nobody waits
-			r, err = nil, h.panicked("a purge", v)
+			r, err = nil, panicked(log, "a purge", v)
 		}
-		result := purgeOK
+		result = purgeOK
 		switch {
 		case err != nil && r == nil:
 			result = purgeError
 		case err != nil, ctx.Err() != nil, r != nil && !r.Complete():
 			result = purgeUnconfirmed
 		}
-		h.opt.Metrics.Purge(source, result)
 	}()
-	return h.opt.Purge(ctx, p)
+	r, err = purge(ctx, p)
+	return r, result, err
 }
 
 // spread enters what an unsafe request has made doubtful, and waits for it no longer than Options.PurgeWait. It returns what has been entered
 // by then.
-func (h *Handler) spread(list []invalidation.Purge) []invalidation.Seq {
-	if h.opt.Purge == nil {
+func (h *Handler) spread(who string, list []doubt) []invalidation.Seq {
+	if h.opt.Doubts == nil {
 		return nil
 	}
-	var turns []*turn
-	for _, p := range list {
-		source := fromUnsafe
-		if p.Kind == invalidation.KindGroup {
-			source = fromGroup
-		}
-		if t := h.enters(source, p); t != nil {
-			turns = append(turns, t)
-		} else {
-			h.opt.Metrics.Purge(source, purgeDropped)
-		}
-	}
+	turns := h.opt.Doubts.enter(who, list)
 	over := time.NewTimer(h.opt.PurgeWait)
 	defer over.Stop()
 	var entered []invalidation.Seq
@@ -94,19 +84,18 @@ func (h *Handler) spread(list []invalidation.Purge) []invalidation.Seq {
 	return entered
 }
 
-// doubtful are the purges that follow from an unsafe request: of these URLs, and of the groups of its origin that the response names
+// doubtful are what an unsafe request makes doubtful: these URLs, and the groups of its origin that the response names
 // (RFC 9875 section 3). That a URL is forgotten says nothing of the groups which its stored response is in.
-func (x *exchange) doubtful(urls []string, h http.Header) []invalidation.Purge {
-	who := "response to " + x.rq.Method
-	var list []invalidation.Purge
+func doubtful(urls []string, h http.Header) []doubt {
+	var list []doubt
 	for i, url := range urls {
 		if !slices.Contains(urls[:i], url) { // several targets may have one cache URL
-			list = append(list, invalidation.Purge{Kind: invalidation.KindURL, Selector: url, Who: who, Passing: true})
+			list = append(list, doubt{origin: invalidation.OriginOf(url), url: url})
 		}
 	}
 	origin := policy.Key{URL: urls[0]}.Origin()
 	for _, group := range policy.InvalidatedGroups(h) {
-		list = append(list, invalidation.Purge{Kind: invalidation.KindGroup, Origin: origin, Group: group, Who: who, Passing: true})
+		list = append(list, doubt{origin: origin, group: group})
 	}
 	return list
 }
@@ -122,8 +111,10 @@ func (j *journey) purge() {
 	if j.h.opt.Purge != nil {
 		ctx, cancel := context.WithTimeout(j.r.Context(), purgeMethodWait)
 		defer cancel()
+		var result string
 		var err error
-		if receipt, err = j.h.enter(ctx, fromMethod, p); err != nil && receipt == nil {
+		receipt, result, err = enter(ctx, j.h.opt.Log, j.h.opt.Purge, p)
+		if j.h.opt.Metrics.Purges(fromMethod, result, 1); result == purgeError {
 			j.failure = err
 			j.problem(problem{status: http.StatusServiceUnavailable, reason: policy.PurgeFailed, detail: "the purge could not be entered in the log that all replicas follow"})
 			return

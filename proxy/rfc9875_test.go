@@ -32,14 +32,26 @@ func (l *ledger) purge(_ context.Context, p invalidation.Purge) (*invalidation.R
 	if p.Soft {
 		what += " soft"
 	}
-	l.purges, l.all = append(l.purges, strings.TrimRight(what, " ")), append(l.all, p)
+	if l.all = append(l.all, p); p.URLs == nil {
+		l.purges = append(l.purges, strings.TrimRight(what, " "))
+	}
+	for _, url := range p.URLs {
+		l.purges = append(l.purges, "url "+url)
+	}
 	return l.receipt, l.err
+}
+
+// records is how many have been purged, in as many records.
+func (l *ledger) records() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all)
 }
 
 // keeps is an option.
 func (l *ledger) keeps(o *Options) { o.Purge, o.Metrics = l.purge, metrics.New() }
 
-// took returns what was purged since the last call, sorted: the records of one response are entered side by side.
+// took returns what was purged since the last call, sorted.
 func (l *ledger) took() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

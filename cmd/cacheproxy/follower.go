@@ -10,6 +10,7 @@ import (
 	"cacheproxy/cmd/cacheproxy/internal/config"
 	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
+	"cacheproxy/proxy"
 	"cacheproxy/store"
 )
 
@@ -51,6 +52,7 @@ func (s *server) openFollower(c *config.Config) (err error) {
 	}
 	s.follower, err = invalidation.Start(o)
 	if err == nil {
+		s.doubts = proxy.NewDoubts(proxy.DoubtsOptions{Purge: purger(s.follower), Wait: c.Redis.Timeout.Std(), Metrics: s.metrics, Log: s.log})
 		s.metrics.PurgeSource(s.purgeLog)
 	}
 	return err
@@ -107,6 +109,7 @@ func horizon(c *config.Config) time.Duration {
 // closeFollower leaves the fleet, whether or not the time for draining is over: who does not leave is waited for.
 func (s *server) closeFollower(ctx context.Context) {
 	if s.follower != nil {
+		s.doubts.Close()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
 		defer cancel()
 		if err := s.follower.Close(ctx); err != nil {

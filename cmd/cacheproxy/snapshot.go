@@ -55,6 +55,7 @@ type parts struct {
 	metrics  *metrics.Metrics
 	store    *store.Store
 	follower *invalidation.Follower // of the log of purges
+	doubts   *proxy.Doubts          // what unsafe requests have made doubtful and the log has not taken yet
 	feed     *admin.Feed            // who follows the requests; nil without admin.listen
 	health   *healths               // of the upstreams
 }
@@ -79,7 +80,7 @@ func build(loaded *config.Loaded, generation uint64, p parts) (*snapshot, error)
 		return routes[site.Index-1] // the default site comes first: config.SiteSpecs
 	}
 	options.Store, options.Metrics, options.Log = p.store, p.metrics, p.log
-	options.Purge = purger(p.follower)
+	options.Purge, options.Doubts = purger(p.follower), p.doubts
 	access := newAccessLog(c.Log, p.log, p.feed)
 	options.AccessLog, options.Logs = access.hook(), access.wants
 	if s.proxy, err = proxy.New(options); err != nil {
