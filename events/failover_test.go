@@ -65,9 +65,9 @@ func wantPurged(t *testing.T, on *redistest.Server, f *invalidation.Follower, wh
 		publish(t, on.Admin(), "user:x", fmt.Sprintf(`{"id": "%s %d"}`, when, i))
 	}
 	await(t, "purged "+when, func() bool {
-		list, _ := f.History(t.Context(), 1000)
+		list, _ := f.History(t.Context(), 1000, 0)
 		for i := range 20 {
-			if !slices.ContainsFunc(list, func(r *invalidation.Record) bool { return slices.Contains(r.Tags, fmt.Sprintf("user-%s %d", when, i)) }) {
+			if !slices.ContainsFunc(list, func(r *invalidation.Event) bool { return slices.Contains(r.Tags, fmt.Sprintf("user-%s %d", when, i)) }) {
 				return false
 			}
 		}
