@@ -35,6 +35,7 @@ func (s *Store) Sweep(ctx context.Context, r *invalidation.Record, progress func
 	if s.far == nil {
 		err = s.near.tally(ctx, r, t)
 	} else {
+		t.marks = true
 		err = s.far.tally(ctx, r, t)
 	}
 	return t.total(), err

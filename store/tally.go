@@ -16,6 +16,7 @@ import (
 // A tally counts what a purge selects, while that is swept or, in a preview, left alone. Several masters are gone through at once.
 type tally struct {
 	preview  bool
+	marks    bool                // of Redis, where a soft purge marks what it has counted: a further sweep finds it marked
 	table    *invalidation.Table // of a preview: what was forbidden before does not count
 	progress func(invalidation.Tally) error
 
@@ -47,7 +48,7 @@ func (t *tally) matches(e *Entry, record *invalidation.Record) bool {
 	}
 	same := e.Epoch() == uint64(record.Epoch)
 	if record.Soft {
-		return same && s.ValidAsOf < record.Seq
+		return same && s.ValidAsOf < record.Seq && !(t.marks && e.StaleSince() >= uint64(record.Seq))
 	}
 	return !same || s.BodyAsOf < record.Seq
 }

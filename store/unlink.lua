@@ -10,7 +10,7 @@
 -- ARGV[4]  FILL of the entry that was looked at, 8 bytes; empty = whichever is there
 -- ARGV[5]  "soft": it becomes stale; else it is forgotten
 --
--- Returns {1, CHUNKS} when something was done, else {0, ''}. CHUNKS is "FILL CHUNKS" of an entry in chunks that was forgotten, else empty.
+-- Returns {1, CHUNKS} when something was done with an entry, else {0, ''}; a root that names one which has expired names it no more. CHUNKS is "FILL CHUNKS" of an entry in chunks that was forgotten, else empty.
 
 local function above(a, b)
 	for i = 1, 8 do
@@ -52,5 +52,5 @@ end
 if ARGV[5] == 'soft' then
 	return {0, ''}
 end
-local named = redis.call('HDEL', KEYS[2], ARGV[1])
-return {math.max(named, redis.call('UNLINK', KEYS[1])), chunks}
+redis.call('HDEL', KEYS[2], ARGV[1])
+return {redis.call('UNLINK', KEYS[1]), chunks}
