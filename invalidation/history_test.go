@@ -237,6 +237,25 @@ func TestHistoryOfALogThatWasLost(t *testing.T) {
 	}
 }
 
+// What a later version has left in the history, and cannot be read here, hides nothing else.
+func TestHistoryOfALaterVersion(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	add := func(id int, values ...string) {
+		server.Admin().XAdd(t.Context(), &redis.XAddArgs{Stream: "cp:{inv}:history", ID: fmt.Sprint(id, "-0"), Values: append([]string{"e", "1", "b", "0"}, values...)})
+	}
+	add(1, "r", `{"kind":"all"}`, "o", "")
+	add(2, "r", `{"kind":"nextyear"}`, "o", "")
+	add(3, "r", `{"kind":"all"}`, "o", `{"passes":"many"}`)
+	list, err := f.History(t.Context(), 2, 0)
+	if err != nil || !slices.Equal(sequences(list), []Seq{3, 1}) {
+		t.Errorf("%v, %v", sequences(list), err)
+	}
+	if e, err := f.Recorded(t.Context(), 2); err != nil || e != nil {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 // What is kept of a record is bounded, whatever it is.
 func TestRecorded(t *testing.T) {
 	tags := make([]string, maxTags)

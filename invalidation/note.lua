@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Notes how far the sweep of a record is, unless the log has forgotten the record, or more passes are noted: a replica that was stopped
--- meanwhile may be late. All keys lie in one slot; a full Redis takes it too.
+-- Notes how far the sweep of a record is, unless the log has forgotten the record, or more passes are noted, or as many where it ends: a replica
+-- that was stopped meanwhile may be late, and has found less than who came instead. All keys lie in one slot; a full Redis takes it too.
 --
 -- KEYS[1]  P:{inv}:swept, a hash (sweepnotes.go)
 -- KEYS[2]  the log (append.lua)
@@ -16,7 +16,8 @@ local function passes(note)
 end
 
 local there = #redis.call('XRANGE', KEYS[2], ARGV[1] .. '-0', ARGV[1] .. '-0') > 0
-if there and passes(ARGV[2]) >= passes(redis.call('HGET', KEYS[1], ARGV[1]) or '') then
+local more = passes(ARGV[2]) - passes(redis.call('HGET', KEYS[1], ARGV[1]))
+if there and (more > 0 or more == 0 and ARGV[3] ~= '1') then
 	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
 if ARGV[3] == '1' then

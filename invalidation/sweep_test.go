@@ -194,6 +194,16 @@ func TestLateNoteOfASweep(t *testing.T) {
 	if o := outcome(t, f, seq); o.State != SweepTwice {
 		t.Errorf("%+v", o)
 	}
+	// Nor does it say that less was found than was by who came instead.
+	seq = purge(t, f, Purge{Kind: KindAll}, limit).Sequence
+	for _, n := range []note{{Passes: 1, Tally: Tally{Swept: 5}}, {Passes: 1, Tally: Tally{Swept: 3}}} {
+		if _, _, err := f.log.note(t.Context(), "cp:{inv}:sweeps:x", seq.String(), &n, true); err != nil {
+			t.Error(err)
+		}
+	}
+	if o := outcome(t, f, seq); o.State != SweepOnce || o.Swept != 5 {
+		t.Errorf("%+v", o)
+	}
 }
 
 // A Redis that is full sweeps and forgets: that is what helps it.
@@ -330,6 +340,13 @@ func TestTally(t *testing.T) {
 	}
 	if one.Matched != 2*MaxSample || len(one.Sample) != MaxSample || len(two.Sample) != 1 || len(two.Sample[0]) != maxSampled {
 		t.Errorf("%+v, %.200v", one, two)
+	}
+	var long Tally
+	for i := range MaxSample {
+		long.Match(fmt.Sprint(i, strings.Repeat("x", maxSampled)))
+	}
+	if sum := long.after(one); len(long.Sample) != maxSample/maxSampled || sum.Matched != 3*MaxSample || len(sum.Sample) != MaxSample {
+		t.Errorf("%.200v", long)
 	}
 	two.Swept, two.Bytes, two.Walked, two.Of = 3, 4, 5, 6
 	one.Sample = one.Sample[:MaxSample-1]

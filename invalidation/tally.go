@@ -22,27 +22,44 @@ type Tally struct {
 // MaxSample bounds the sample.
 const MaxSample = 10
 
-// maxSampled bounds a URL in it, in bytes.
-const maxSampled = 1 << 10
+// Bounds of a URL in it, and of all of it, in bytes: it is in the note of each sweep, and in the history.
+const (
+	maxSampled = 1 << 10
+	maxSample  = 2 << 10
+)
 
 // Match counts a stored response that matched.
 func (t *Tally) Match(url string) {
 	t.Matched++
-	if url = url[:min(len(url), maxSampled)]; len(t.Sample) < MaxSample && !slices.Contains(t.Sample, url) {
+	if url = url[:min(len(url), maxSampled)]; t.takes(url) {
 		t.Sample = append(t.Sample, strings.Clone(url)) // which may lie in an entry
 	}
+}
+
+// takes reports whether the sample has room for a URL, and has it not yet.
+func (t *Tally) takes(url string) bool {
+	if len(t.Sample) >= MaxSample {
+		return false
+	}
+	room := maxSample - len(url)
+	for _, other := range t.Sample {
+		if room -= len(other); other == url {
+			return false
+		}
+	}
+	return room >= 0
 }
 
 // after is the tally with what a further pass has found.
 func (t Tally) after(before Tally) Tally {
 	t.Matched, t.Swept, t.Bytes = t.Matched+before.Matched, t.Swept+before.Swept, t.Bytes+before.Bytes
-	sample := slices.Clone(before.Sample)
-	for _, url := range t.Sample {
-		if len(sample) < MaxSample && !slices.Contains(sample, url) {
-			sample = append(sample, url)
+	more := t.Sample
+	t.Sample = slices.Clone(before.Sample)
+	for _, url := range more {
+		if t.takes(url) {
+			t.Sample = append(t.Sample, url)
 		}
 	}
-	t.Sample = sample
 	return t
 }
 

@@ -31,10 +31,11 @@ const (
 
 // sweepOld queues the second sweep of records whose horizon is over, and trims from the log those that have had it, all but the last.
 func (f *Follower) sweepOld() error {
-	now, err := f.opt.Redis.Time(f.ctx).Result()
-	if err != nil {
-		return fmt.Errorf("invalidation: trimming the log: %w", err)
+	clock := f.clock.Load() // of the log's own server: in a cluster TIME would ask any
+	if clock == nil {
+		return nil
 	}
+	now := time.UnixMicro(clock.now())
 	over := Seq(now.Add(-f.opt.Horizon).UnixMicro()).String()
 	whole := true // all before are to be trimmed too
 	for from, page := "-", 0; page < oldPages; page++ {
@@ -146,25 +147,38 @@ func (l *redisLog) past(ctx context.Context, below Seq, limit int) ([]*Event, er
 	return l.pastBetween(ctx, from, "-", limit)
 }
 
+// pastBetween reads the history from one ID down to another. What cannot be read, as it is of a later version, is left out.
 func (l *redisLog) pastBetween(ctx context.Context, from, to string, limit int) ([]*Event, error) {
-	messages, err := l.client.XRevRangeN(ctx, l.history, from, to, int64(limit)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("invalidation: reading the history: %w", err)
-	}
-	records, err := parseRecords(messages)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]*Event, len(records))
-	for i, r := range records {
-		text, _ := messages[i].Values["o"].(string)
-		n, err := parseNote(text)
+	list := []*Event{}
+	for len(list) < limit {
+		n := limit - len(list)
+		messages, err := l.client.XRevRangeN(ctx, l.history, from, to, int64(n)).Result()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("invalidation: reading the history: %w", err)
 		}
-		var w wireRecord
-		_ = json.Unmarshal([]byte(messages[i].Values["r"].(string)), &w) // parseRecords has read it
-		list[i] = &Event{Record: r, Outcome: n.outcome(""), Past: true, Shortened: w.Shortened}
+		for _, m := range messages {
+			if e := pastEvent(m); e != nil {
+				list = append(list, e)
+			}
+		}
+		if len(messages) < n {
+			break
+		}
+		from = "(" + messages[len(messages)-1].ID
 	}
 	return list, nil
+}
+
+// pastEvent is an entry of the history; nil = it cannot be read.
+func pastEvent(m redis.XMessage) *Event {
+	records, err := parseRecords([]redis.XMessage{m})
+	if err != nil {
+		return nil
+	}
+	text, _ := m.Values["o"].(string)
+	n, _ := parseNote(text) // without it the purge is told all the same
+	var w wireRecord
+	text, _ = m.Values["r"].(string)
+	_ = json.Unmarshal([]byte(text), &w) // parseRecords has read it
+	return &Event{Record: records[0], Outcome: n.outcome(""), Past: true, Shortened: w.Shortened}
 }
