@@ -262,6 +262,8 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 			return true
 		}
 		err = errors.New("something follows the JSON value")
+	} else if err == io.EOF {
+		err = errors.New("it is empty, and should be a JSON value")
 	}
 	status := http.StatusBadRequest
 	var tooLarge *http.MaxBytesError

@@ -40,7 +40,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	for body, want := range map[string]string{
-		"":                                  "EOF",
+		"":                                  "it is empty",
 		"[]":                                "cannot unmarshal",
 		`{"url": "/path"}`:                  "url: ",
 		`{"ural": "http://a.example/"}`:     `unknown field "ural"`,

@@ -28,7 +28,14 @@ type Purged struct {
 }
 
 func (p *purging) purged(e *invalidation.Event) Purged {
-	return Purged{LoggedOf(e.Record), e.Shortened, *p.outcomeOf(&e.Outcome)}
+	told := Purged{LoggedOf(e.Record), e.Shortened, *p.outcomeOf(&e.Outcome)}
+	if told.URL != nil { // also of requests: a PURGE, and unsafe ones
+		told.URL = new(p.ShownURL(*told.URL))
+	}
+	if told.Pattern != nil {
+		told.Pattern = new(p.ShownURL(*told.Pattern))
+	}
+	return told
 }
 
 // History is what GET /v1/purges answers.

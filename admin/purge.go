@@ -86,8 +86,17 @@ func receiptOf(r *invalidation.Receipt, err error) Receipt {
 const (
 	defaultWait = time.Second
 	maxWait     = 20 * time.Second // clients give up after 30 s
+	maxAnswer   = 25 * time.Second // with the counting before
 	maxBy       = 128              // bytes of X-Purged-By that are kept
 )
+
+// waitAfter is how long the receipt may take when counting has taken a while; wait below 0 is the default.
+func waitAfter(wait, counting time.Duration) time.Duration {
+	if wait < 0 {
+		wait = defaultWait
+	}
+	return max(min(wait, maxAnswer-counting), 0)
+}
 
 func (p *purging) purge(w http.ResponseWriter, r *http.Request) {
 	wait, until, ok := waiting(w, r, -1)
@@ -102,12 +111,11 @@ func (p *purging) purge(w http.ResponseWriter, r *http.Request) {
 	}
 	record.Who = who(r)
 	careful, _ := asked.caution() // has been checked
+	begun := time.Now()
 	if !p.cautious(w, r, careful, &record, wait) {
 		return
 	}
-	if wait < 0 {
-		wait = defaultWait
-	}
+	wait = waitAfter(wait, time.Since(begun))
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	receipt, err := p.Follower.Purge(r.Context(), record, wait)

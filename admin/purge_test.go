@@ -150,7 +150,7 @@ func TestPurgeRefuses(t *testing.T) {
 		`{"all": true, "content_type": [` + tags + `]}`:           "a filter has more than 32 values",
 		`{"all": true} {}`:                                        "follows",
 		`{"pattern": "` + strings.Repeat("x", maxQuestion) + `"}`: "too large",
-		"": "EOF",
+		"": "it is empty",
 	} {
 		w := post(h, "/v1/purge", body)
 		if p := wantProblem(t, w); !strings.Contains(p.Detail, want) || w.Code != 400 && w.Code != 413 {

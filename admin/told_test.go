@@ -211,3 +211,38 @@ func TestEntries(t *testing.T) {
 		}
 	}
 }
+
+// What log.redact names is not shown of URLs that were purged: many are those of requests.
+func TestHistoryShowsNoSecrets(t *testing.T) {
+	h, f, _ := purgerOf(t, PurgingOptions{ShownURL: func(url string) string { return strings.ReplaceAll(url, "hush", "REDACTED") }})
+	for _, p := range []invalidation.Purge{
+		{Kind: invalidation.KindURL, Selector: "http://a.example/?token=hush", Who: "response to POST", Passing: true},
+		{Kind: invalidation.KindPattern, Selector: "*?token=hush"},
+	} {
+		if _, err := f.Purge(t.Context(), p, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := ask(h, "GET", "/v1/purges", "localhost", "")
+	told := decoded[History](t, list, 200)
+	one := ask(h, "GET", fmt.Sprint("/v1/purges/", told.Purges[0].Sequence), "localhost", "")
+	for _, text := range []string{list.Body.String(), one.Body.String()} {
+		if strings.Contains(text, "hush") || !strings.Contains(text, "token=REDACTED") {
+			t.Error(text)
+		}
+	}
+	if len(told.Purges) != 2 || f.Table().Judge(&invalidation.Subject{URL: "http://a.example/?token=hush"}, 0).Verdict != invalidation.Forgotten {
+		t.Error("the records were changed")
+	}
+}
+
+// An answer comes before clients give up, also when it was counted for long before.
+func TestWaitAfterCounting(t *testing.T) {
+	for _, tt := range []struct{ wait, counting, want time.Duration }{
+		{-1, 0, time.Second}, {0, 0, 0}, {maxWait, 0, maxWait}, {maxWait, maxWait, maxAnswer - maxWait}, {-1, 2 * maxAnswer, 0},
+	} {
+		if got := waitAfter(tt.wait, tt.counting); got != tt.want {
+			t.Errorf("%v after %v: %v, want %v", tt.wait, tt.counting, got, tt.want)
+		}
+	}
+}

@@ -138,14 +138,21 @@ func (c *operatorClient) ask(ctx context.Context, method, path string, query url
 	return nil
 }
 
-// operatorProblem is what a response of RFC 9457 says, or its status where it is none.
+// maxForeign is how much is shown of what is no problem of ours, in bytes.
+const maxForeign = 200
+
+// operatorProblem is what a response of RFC 9457 says, or its status where it is none, with the begin of what it says: it may be of any server,
+// and is shown on a terminal.
 func operatorProblem(res *http.Response) error {
 	var p struct {
 		Detail string `json:"detail"`
 	}
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // what there is says enough
 	if json.Unmarshal(text, &p) != nil || p.Detail == "" {
-		p.Detail = strings.TrimSpace(string(text))
+		p.Detail = strings.Join(strings.Fields(string(text)), " ")
+		if len(p.Detail) > maxForeign {
+			p.Detail = p.Detail[:maxForeign] + " ..."
+		}
 	}
-	return fmt.Errorf("%s: %s", res.Status, p.Detail)
+	return errors.New(printable(strings.TrimSuffix(res.Status+": "+p.Detail, ": ")))
 }

@@ -103,7 +103,7 @@ func (f *purgeFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.olderThan, "older-than", 0, "only what was stored, or last validated, so `long` ago: 5m")
 	flags.StringVar(&f.minSize, "min-size", "", "only bodies of at least this `size`: 64KiB")
 	flags.StringVar(&f.maxSize, "max-size", "", "only bodies of at most this `size`")
-	flags.DurationVar(&f.wait, "wait", time.Second, "how `long` to wait for all replicas, and for the sweep; 0 = not at all. With --dry-run for the counting, 10s unless given")
+	flags.DurationVar(&f.wait, "wait", time.Second, "how `long` to wait for all replicas, and for the sweep; 0 = not at all. With --dry-run or --max also for the counting, 10s unless given")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "count what would be purged, and purge nothing")
 	flags.StringVar(&f.max, "max", "", "purge nothing if that would be more than `N` stored responses")
 	flags.BoolVar(&f.watch, "watch", false, "stay until all is swept, and show how far that is")
@@ -246,10 +246,14 @@ func confirm(cmd *cobra.Command, in *os.File, question string) error {
 // ends at one that was not confirmed.
 func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge, f *purgeFlags) error {
 	incomplete := 0
+	query := url.Values{"until": {"swept"}}
+	if f.max == "" || cmd.Flags().Changed("wait") { // else counting may take longer, as it may with --dry-run
+		query.Set("wait", f.wait.String())
+	}
 	for i := range purges {
 		p := &purges[i]
 		var receipt admin.Receipt
-		if err := client.ask(cmd.Context(), http.MethodPost, "/v1/purge", url.Values{"wait": {f.wait.String()}, "until": {"swept"}}, p, &receipt); err != nil {
+		if err := client.ask(cmd.Context(), http.MethodPost, "/v1/purge", query, p, &receipt); err != nil {
 			return failure{fmt.Errorf("%s: %w", selection(p), err)}
 		}
 		if receipt.Receipt == nil {
@@ -260,10 +264,9 @@ func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge,
 			s.printf("%s\n", selection(p))
 			s.row("sequence", "%v", receipt.Sequence)
 		}
+		var unwatched error
 		if f.watch {
-			if err := watchSweep(cmd, client, &receipt); err != nil {
-				return err
-			}
+			unwatched = watchSweep(cmd, client, &receipt)
 		}
 		if !receipt.Complete {
 			incomplete++
@@ -276,6 +279,9 @@ func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge,
 		}
 		if s.err != nil {
 			return failure{s.err}
+		}
+		if unwatched != nil { // what was known before is told all the same
+			return failure{fmt.Errorf("watching ended: %w", unwatched)}
 		}
 	}
 	if incomplete > 0 {

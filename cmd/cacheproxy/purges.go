@@ -103,20 +103,23 @@ func (f *purgesFlags) show(cmd *cobra.Command, sequence string) error {
 	if err := client.ask(cmd.Context(), http.MethodGet, "/v1/purges/"+sequence, nil, nil, &one); err != nil {
 		return err
 	}
+	var unwatched error
 	if f.watch && one.Receipt.Receipt != nil {
-		if err := watchSweep(cmd, client, &one.Receipt); err != nil {
-			return err
-		}
+		unwatched = watchSweep(cmd, client, &one.Receipt)
 		if one.Receipt.Outcome != nil {
 			one.Outcome = *one.Receipt.Outcome
 		}
 	}
-	return printAnswer(cmd, &one, f.asJSON, func(s *sheet) {
+	err = printAnswer(cmd, &one, f.asJSON, func(s *sheet) {
 		s.printf("%s\n", describePurge(&one.Purged))
 		s.row("sequence", "%v", one.Sequence)
 		s.applied(&one.Receipt)
 		s.matched(&one.Receipt)
 	})
+	if err == nil && unwatched != nil { // what was known before is told all the same
+		err = failure{fmt.Errorf("watching ended: %w", unwatched)}
+	}
+	return err
 }
 
 func (f *purgesFlags) cancelSweep(cmd *cobra.Command, sequence string) error {

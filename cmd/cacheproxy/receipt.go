@@ -47,7 +47,7 @@ func (s *sheet) matched(r *admin.Receipt) {
 	switch {
 	case o.Matched > 0:
 		s.row("matched", "%s%s, %s of body", quantity(o.Matched, "stored response"), soFar(over), sizeText(o.Bytes))
-		s.sample(o.Sample)
+		s.sample(o.Sample, o.Matched)
 	case over:
 		s.row("matched", "nothing that is stored")
 		s.held(r.Held)
@@ -92,12 +92,12 @@ func progressText(w *admin.Sweep) string {
 	return fmt.Sprintf("%d%% of about %s keys", 100*w.Walked/w.Of, grouped(w.Of))
 }
 
-// sample prints URLs of some that matched.
-func (s *sheet) sample(urls []string) {
+// sample prints URLs of some that matched, of so many.
+func (s *sheet) sample(urls []string, matched int64) {
 	for _, url := range urls {
 		s.more("%s", printable(url))
 	}
-	if len(urls) >= invalidation.MaxSample {
+	if len(urls) >= invalidation.MaxSample && matched > int64(len(urls)) {
 		s.more("...")
 	}
 }
@@ -129,7 +129,7 @@ func (s *sheet) preview(p *admin.Purge, found *admin.Preview) {
 		s.held(found.Held)
 	} else {
 		s.row("matches", "%s %s, %s of body", quantity(found.Matched, "stored response"), where, sizeText(found.Bytes))
-		s.sample(found.Sample)
+		s.sample(found.Sample, found.Matched)
 	}
 	s.row("purged", "nothing: this is a dry run")
 }

@@ -25,7 +25,7 @@ will not come back is named by every receipt until --remove strikes it off. One 
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if remove != "" {
-				return removeReplica(cmd, remove)
+				return removeReplica(cmd, remove, asJSON)
 			}
 			var fleet admin.Fleet
 			return askAndPrint(cmd, "/v1/replicas", nil, &fleet, asJSON, func(s *sheet) { s.fleet(&fleet) })
@@ -55,16 +55,20 @@ func (s *sheet) fleet(f *admin.Fleet) {
 	}
 }
 
-func removeReplica(cmd *cobra.Command, id string) error {
+func removeReplica(cmd *cobra.Command, id string, asJSON bool) error {
 	client, err := newOperatorClient(cmd)
 	if err != nil {
 		return err
 	}
-	res, err := client.do(cmd.Context(), http.MethodDelete, "/v1/replicas/"+url.PathEscape(id), nil, nil)
-	if err != nil {
+	var told struct {
+		Removed string `json:"removed"`
+	}
+	if err := client.ask(cmd.Context(), http.MethodDelete, "/v1/replicas/"+url.PathEscape(id), nil, nil, &told); err != nil {
 		return err
 	}
-	res.Body.Close()
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s is struck off\n", printable(id))
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), told)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s is struck off\n", printable(told.Removed))
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -67,6 +68,9 @@ type progress struct {
 
 func newProgress(out io.Writer) *progress {
 	t := terminalOf(out)
+	if os.Getenv("TERM") == "dumb" { // it knows no way back to the begin of a line
+		t.width = 0
+	}
 	return &progress{out: out, width: t.width, colours: t}
 }
 
