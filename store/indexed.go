@@ -20,13 +20,16 @@ func (r *far) sweepTagged(ctx context.Context, record *invalidation.Record, t *t
 	if r.index == nil {
 		return r.sweepScanned(ctx, record, t, false)
 	}
-	mark, err := r.index.mark(ctx, r.client)
+	mark, err := r.steadyMark(ctx)
 	if errors.Is(err, errNoTrust) {
 		return r.sweepScanned(ctx, record, t, false)
 	}
 	trusted := false
 	if err == nil {
-		trusted, err = r.index.marked(ctx, mark)
+		err = persevere(ctx, func() (err error) {
+			trusted, err = r.index.marked(ctx, mark)
+			return err
+		})
 	}
 	switch {
 	case err != nil:
@@ -39,7 +42,7 @@ func (r *far) sweepTagged(ctx context.Context, record *invalidation.Record, t *t
 	if err = r.sweepIndexed(ctx, record, t); err != nil {
 		return err
 	}
-	switch after, err := r.index.mark(ctx, r.client); {
+	switch after, err := r.steadyMark(ctx); {
 	case err != nil && !errors.Is(err, errNoTrust):
 		return err
 	case after != mark: // it may have lost something before it was read, and a cursor may have been another server's
@@ -48,18 +51,27 @@ func (r *far) sweepTagged(ctx context.Context, record *invalidation.Record, t *t
 	return nil
 }
 
+// steadyMark is what the marks of the index must say, tried again.
+func (r *far) steadyMark(ctx context.Context) (mark string, err error) {
+	err = persevere(ctx, func() error {
+		mark, err = r.index.mark(ctx, r.client)
+		return err
+	})
+	return mark, err
+}
+
 // sweepAndMark goes through all entries, enters them into the index and marks it as one that has everything, if it still is as it was.
 func (r *far) sweepAndMark(ctx context.Context, record *invalidation.Record, t *tally, mark string) error {
 	if err := r.sweepScanned(ctx, record, t, true); err != nil {
 		return err
 	}
-	switch after, err := r.index.mark(ctx, r.client); {
+	switch after, err := r.steadyMark(ctx); {
 	case errors.Is(err, errNoTrust) || err == nil && after != mark:
 		return nil // the next sweep finds no marks
 	case err != nil:
 		return err
 	}
-	return r.index.makeMarks(ctx, mark)
+	return persevere(ctx, func() error { return r.index.makeMarks(ctx, mark) })
 }
 
 // sweepScanned goes through all entries that a purge may select.
@@ -77,7 +89,11 @@ func (r *far) sweepIndexed(ctx context.Context, record *invalidation.Record, t *
 	for _, tag := range record.Tags {
 		keys = append(keys, r.index.tagKey(tag))
 	}
-	sizes, err := r.index.sizes(ctx, keys)
+	var sizes []int64
+	err := persevere(ctx, func() (err error) {
+		sizes, err = r.index.sizes(ctx, keys)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -115,27 +131,18 @@ func (x *index) sizes(ctx context.Context, keys []string) ([]int64, error) {
 // throughIndex sweeps the members of one index. ZSCAN returns all that are there from its begin to its end; those that come meanwhile are
 // of saves that will be checked against this purge.
 func (b *batch) throughIndex(ctx context.Context, key string) error {
-	x := b.far.index
 	for cursor := uint64(0); ; {
 		began := time.Now()
-		pairs, next, err := x.client.ZScan(ctx, key, cursor, "", scanBatch).Result()
+		looked, next := 0, uint64(0)
+		err := persevere(ctx, func() (err error) {
+			looked, next, err = b.stepThroughIndex(ctx, key, cursor)
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("store: sweeping by the index: %w", err)
-		}
-		members, scores := make([]string, 0, len(pairs)/2), make(map[string]string, len(pairs)/2)
-		for i := 0; i+1 < len(pairs); i += 2 {
-			scores[pairs[i]] = pairs[i+1]
-			if strings.HasPrefix(pairs[i], b.far.keys.entry) {
-				members = append(members, pairs[i])
-			}
-		}
-		if err := errors.Join(b.sweep(ctx, members), b.tally.walk(int64(len(scores)))); err != nil {
 			return err
 		}
-		if !b.tally.preview {
-			if err := b.drop(ctx, key, scores); err != nil {
-				return err
-			}
+		if err := b.tally.walk(int64(looked)); err != nil {
+			return err
 		}
 		if next == 0 {
 			return nil
@@ -145,6 +152,30 @@ func (b *batch) throughIndex(ctx context.Context, key string) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// stepThroughIndex sweeps the members that a cursor brings.
+func (b *batch) stepThroughIndex(ctx context.Context, key string, cursor uint64) (looked int, next uint64, err error) {
+	pairs, next, err := b.far.index.client.ZScan(ctx, key, cursor, "", scanBatch).Result()
+	if err != nil {
+		return 0, 0, fmt.Errorf("store: sweeping by the index: %w", err)
+	}
+	members, scores := make([]string, 0, len(pairs)/2), make(map[string]string, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		scores[pairs[i]] = pairs[i+1]
+		if strings.HasPrefix(pairs[i], b.far.keys.entry) {
+			members = append(members, pairs[i])
+		}
+	}
+	if err := b.sweep(ctx, members); err != nil {
+		return 0, 0, err
+	}
+	if !b.tally.preview {
+		if err := b.drop(ctx, key, scores); err != nil {
+			return 0, 0, err
+		}
+	}
+	return len(scores), next, nil
 }
 
 // drop takes those out of an index that are gone, unless they were entered again since their scores were read.

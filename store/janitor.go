@@ -91,7 +91,7 @@ func (j *janitor) watch() {
 func (x *index) trim(ctx context.Context) error {
 	return eachMaster(ctx, x.client, func(ctx context.Context, node *redis.Client) error {
 		patterns := []string{x.prefix + ":t:{*", x.prefix + ":g:{*"}
-		return scanNode(ctx, node, patterns, nil, func(keys []string) error { return x.trimKeys(ctx, keys) })
+		return scanNode(ctx, node, patterns, nil, once, func(keys []string) error { return x.trimKeys(ctx, keys) })
 	})
 }
 

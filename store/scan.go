@@ -24,22 +24,51 @@ const (
 	scanBatch = 500              // keys that a SCAN looks at
 	scanPause = time.Millisecond // between two, at the least: others have their turn for as long as a SCAN takes
 	scanTries = 3                // scans in a row during which something changed
+
+	stepTries = 5                      // of one step of a sweep, where Redis does not answer
+	stepPause = 100 * time.Millisecond // after the first of these; each is longer by it
 )
 
 var errUnsteady = errors.New("store: sweeping: the masters of Redis, or their slots, changed during each scan")
+
+// persevere tries one step of a sweep, which may be done twice, again while Redis does not answer: a sweep that fails begins anew, and where it takes
+// long a busy Redis would never let it come to its end. Whether another server answers then is for whoever compares the masters.
+func persevere(ctx context.Context, step func() error) error {
+	for n := time.Duration(1); ; n++ {
+		err := step()
+		if err == nil || n == stepTries || errors.Is(err, errNoTrust) || !classify(err).passing || !pausedFor(ctx, n*stepPause) {
+			return err
+		}
+	}
+}
+
+// once takes the place of persevere where a step may not be done twice.
+func once(_ context.Context, step func() error) error { return step() }
+
+// steadyTopology is topologyOf, tried again.
+func steadyTopology(ctx context.Context, client redis.UniversalClient) (view string, err error) {
+	err = persevere(ctx, func() error {
+		view, err = topologyOf(ctx, client)
+		return err
+	})
+	return view, err
+}
 
 // scanAll does something with all keys of entries, of all masters, that match one of the patterns. A key may come more than once. do is not called
 // concurrently. t is told how far it is.
 func (r *far) scanAll(ctx context.Context, patterns []string, t *tally, do func(keys []string) error) error {
 	var mu sync.Mutex
 	for range scanTries {
-		before, err := topologyOf(ctx, r.client)
-		if err != nil && !errors.Is(err, errNoTrust) {
+		before, err := steadyTopology(ctx, r.client)
+		try := persevere
+		if errors.Is(err, errNoTrust) {
+			try = once // another server that answers then would go unnoticed
+		} else if err != nil {
 			return err
 		}
 		err = eachMaster(ctx, r.client, func(ctx context.Context, node *redis.Client) error {
 			t.expect(keysOf(ctx, node) * int64(len(patterns)))
-			return scanNode(ctx, node, patterns, t, func(keys []string) error {
+			return scanNode(ctx, node, patterns, t, try, func(keys []string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				return do(keys)
@@ -48,7 +77,7 @@ func (r *far) scanAll(ctx context.Context, patterns []string, t *tally, do func(
 		if err != nil {
 			return err
 		}
-		after, err := topologyOf(ctx, r.client)
+		after, err := steadyTopology(ctx, r.client)
 		switch {
 		case errors.Is(err, errNoTrust): // it may not be asked
 			return nil
@@ -90,16 +119,23 @@ func topologyOf(ctx context.Context, client redis.UniversalClient) (string, erro
 }
 
 // scanNode scans one server once for each pattern, all at the same time, so that there is one round trip, and one pause, for a step of each.
-func scanNode(ctx context.Context, node *redis.Client, patterns []string, t *tally, do func(keys []string) error) error {
+func scanNode(
+	ctx context.Context, node *redis.Client, patterns []string, t *tally, try func(context.Context, func() error) error, do func(keys []string) error,
+) error {
 	cursors := make([]uint64, len(patterns))
 	for open := patterns; len(open) > 0; {
 		began := time.Now()
-		pipe := node.Pipeline()
 		replies := make([]*redis.ScanCmd, len(open))
-		for i, pattern := range open {
-			replies[i] = pipe.Scan(ctx, cursors[i], pattern, scanBatch)
-		}
-		if _, err := pipe.Exec(ctx); err != nil {
+		err := try(ctx, func() error {
+			began = time.Now()
+			pipe := node.Pipeline()
+			for i, pattern := range open {
+				replies[i] = pipe.Scan(ctx, cursors[i], pattern, scanBatch)
+			}
+			_, err := pipe.Exec(ctx)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("store: scanning: %w", err)
 		}
 		took := time.Since(began)
@@ -111,7 +147,7 @@ func scanNode(ctx context.Context, node *redis.Client, patterns []string, t *tal
 				return fmt.Errorf("store: scanning: %w", err)
 			}
 			if len(keys) > 0 {
-				if err := do(keys); err != nil {
+				if err := try(ctx, func() error { return do(keys) }); err != nil {
 					return err
 				}
 			}

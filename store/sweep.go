@@ -64,21 +64,29 @@ func urlsOf(urls ...string) []string {
 // sweepURLs goes through the variants that the roots of URLs name. The roots are asked for at once: of many URLs that were changed nothing is
 // stored, and those cost no more than their share of one round trip.
 func (r *far) sweepURLs(ctx context.Context, urls []string, record *invalidation.Record, t *tally) error {
-	pipe := r.client.Pipeline()
 	roots := make([]*redis.StringSliceCmd, len(urls))
-	for i, url := range urls {
-		roots[i] = pipe.HKeys(ctx, r.keys.of(url).root)
+	err := persevere(ctx, func() error {
+		pipe := r.client.Pipeline()
+		for i, url := range urls {
+			roots[i] = pipe.HKeys(ctx, r.keys.of(url).root)
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return fmt.Errorf("store: sweeping: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, url := range urls {
 		root, err := roots[i].Result()
-		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") { // of one behind the first that failed
 			return fmt.Errorf("store: sweeping: %w", err)
 		}
 		if len(root) == 0 {
 			continue
 		}
-		if err := r.sweepURL(ctx, url, root, record, t); err != nil {
+		if err := persevere(ctx, func() error { return r.sweepURL(ctx, url, root, record, t) }); err != nil {
 			return err
 		}
 		if err := t.walk(0); err != nil {
