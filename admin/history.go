@@ -194,7 +194,7 @@ func (p *purging) cancel(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-const cancelledDetail = "the sweep is cancelled, the purge is not: what it forbids is served by nobody. It is swept when the purge need not be remembered any more, " +
+const cancelledDetail = "the sweep is cancelled, the purge is not: what it forbids is served by nobody who has applied it. It is swept when the purge need not be remembered any more, " +
 	"and that cannot be cancelled: it could be served again"
 
 func (p *purging) replicas(w http.ResponseWriter, r *http.Request) {

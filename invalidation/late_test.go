@@ -33,6 +33,16 @@ func TestCancelledTooLate(t *testing.T) {
 	}
 }
 
+// An error is one line: it is told in receipts, and shown on terminals.
+func TestErrorIsALine(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	server.Kill()
+	if _, err := f.Replicas(t.Context()); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+}
+
 // What is old is judged by the clock of the server that has the log, which gave the sequences, and not by that of any master.
 func TestTrimmingByTheClockOfTheLog(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)

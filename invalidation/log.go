@@ -332,8 +332,11 @@ func (l *redisLog) fleet(ctx context.Context) (f fleet, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	reply, err := fleetScript.Run(ctx, l.client, []string{l.replicas}).StringSlice()
-	if err != nil || len(reply) == 0 || len(reply)%2 != 0 {
-		return f, fmt.Errorf("invalidation: listing replicas: %w", errors.Join(err, errors.New("no list")))
+	if err == nil && (len(reply) == 0 || len(reply)%2 != 0) {
+		err = errors.New("an answer of another form")
+	}
+	if err != nil {
+		return f, fmt.Errorf("invalidation: listing replicas: %w", err)
 	}
 	now, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {

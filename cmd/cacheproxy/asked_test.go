@@ -79,6 +79,19 @@ func TestAnswerOfAnotherServer(t *testing.T) {
 	}
 }
 
+// What was wrong is at the end of a line, not of a screen.
+func TestMistakeOfALongPurge(t *testing.T) {
+	arguments := []string{"purge"}
+	for i := range 101 {
+		arguments = append(arguments, "--tag", fmt.Sprint("tag", i))
+	}
+	for _, arguments := range [][]string{arguments, {"purge", "*" + strings.Repeat("é", 9000)}} {
+		if _, prose, code := tellOf(arguments...); code != exitUsage || len(prose) > 400 || !strings.Contains(prose, "tags are 101: want 1 to 100") && !strings.Contains(prose, "longer than 8192 bytes") {
+			t.Errorf("exit code %d: %s", code, prose)
+		}
+	}
+}
+
 func TestStruckOff(t *testing.T) {
 	at := operator(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"removed": %q}`, strings.TrimPrefix(r.Method+" "+r.URL.Path, "DELETE /v1/replicas/"))

@@ -141,7 +141,7 @@ func (f *purgeFlags) purges(arguments []string) ([]admin.Purge, error) {
 	list := f.selectBy(common, arguments)
 	for i := range list {
 		if err := list[i].Check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", selection(&list[i]), err)
+			return nil, fmt.Errorf("%s: %w", brief(&list[i]), err)
 		}
 	}
 	return list, nil
@@ -254,7 +254,7 @@ func runPurges(cmd *cobra.Command, client *operatorClient, purges []admin.Purge,
 		p := &purges[i]
 		var receipt admin.Receipt
 		if err := client.ask(cmd.Context(), http.MethodPost, "/v1/purge", query, p, &receipt); err != nil {
-			return failure{fmt.Errorf("%s: %w", selection(p), err)}
+			return failure{fmt.Errorf("%s: %w", brief(p), err)}
 		}
 		if receipt.Receipt == nil {
 			return failure{fmt.Errorf("%s answers something else than a receipt", client.base.Host)}
@@ -299,7 +299,7 @@ func runPreviews(cmd *cobra.Command, client *operatorClient, purges []admin.Purg
 	for i := range purges {
 		var found admin.Preview
 		if err := client.ask(cmd.Context(), http.MethodPost, "/v1/purge", query, &purges[i], &found); err != nil {
-			return failure{fmt.Errorf("%s: %w", selection(&purges[i]), err)}
+			return failure{fmt.Errorf("%s: %w", brief(&purges[i]), err)}
 		}
 		if !found.DryRun {
 			return failure{fmt.Errorf("%s answers something else than a preview", client.base.Host)}

@@ -134,7 +134,7 @@ func (f *purgesFlags) cancelSweep(cmd *cobra.Command, sequence string) error {
 	}
 	return printAnswer(cmd, &told, f.asJSON, func(s *sheet) {
 		s.row("sequence", "%v", told.Sequence)
-		s.sweep(&told.Outcome)
+		s.sweep(&told.Outcome, false) // which it does not say
 	})
 }
 

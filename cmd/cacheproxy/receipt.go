@@ -52,7 +52,7 @@ func (s *sheet) matched(r *admin.Receipt) {
 		s.row("matched", "nothing that is stored")
 		s.held(r.Held)
 	}
-	s.sweep(o)
+	s.sweep(o, r.Complete)
 }
 
 func soFar(over bool) string {
@@ -62,17 +62,21 @@ func soFar(over bool) string {
 	return " so far"
 }
 
-// sweep prints how far the sweeping is.
-func (s *sheet) sweep(o *admin.Outcome) {
+// sweep prints how far the sweeping is. complete says that all replicas have applied the purge: the others may serve what it forbids.
+func (s *sheet) sweep(o *admin.Outcome, complete bool) {
+	nobody := "nobody"
+	if !complete {
+		nobody = "nobody who has applied the purge"
+	}
 	switch o.Sweep.State {
 	case invalidation.SweepQueued:
-		s.row("swept", "not yet; nobody serves it meanwhile")
+		s.row("swept", "not yet; %s serves it meanwhile", nobody)
 	case invalidation.SweepRunning:
-		s.row("swept", "%s%s; nobody serves the rest meanwhile", grouped(o.Swept), after(", ", progressText(&o.Sweep)))
+		s.row("swept", "%s%s; %s serves the rest meanwhile", grouped(o.Swept), after(", ", progressText(&o.Sweep)), nobody)
 		s.more("%s is at it", printable(o.Sweep.By))
 	case invalidation.SweepCancelled:
-		s.row("swept", "%s, then cancelled by %s; nobody serves the rest,", grouped(o.Swept), printable(o.Sweep.Who))
-		s.more("which is swept when the purge need not be remembered any more")
+		s.row("swept", "%s, then cancelled by %s", grouped(o.Swept), printable(o.Sweep.Who))
+		s.more("%s serves the rest, which is swept when the purge need not be remembered any more", nobody)
 	default:
 		switch {
 		case o.Matched == 0:
@@ -171,6 +175,16 @@ func selection(p *admin.Purge) string {
 		what = "soft, " + what
 	}
 	return printable(what)
+}
+
+// brief is the begin of a selection, for an error that says what was wrong with it.
+func brief(p *admin.Purge) string {
+	const most = 100
+	what := []rune(selection(p))
+	if len(what) > most {
+		return string(what[:most]) + " ..."
+	}
+	return string(what)
 }
 
 // askAndPrint reads an answer into a value, and prints it, as JSON or for people.

@@ -148,7 +148,7 @@ func TestWhatCameOfAPurge(t *testing.T) {
 		},
 		{
 			admin.Outcome{Matched: 1, Swept: 1, Bytes: 2048, Sweep: admin.Sweep{State: invalidation.SweepCancelled, Who: "me"}}, "cancelled, 1 swept",
-			"matched   1 stored response so far, 2 KiB of body\nswept     1, then cancelled by me; nobody serves the rest,\n          which is swept when the purge need not be remembered any more\n",
+			"matched   1 stored response so far, 2 KiB of body\nswept     1, then cancelled by me\n          nobody serves the rest, which is swept when the purge need not be remembered any more\n",
 		},
 		{admin.Outcome{Sweep: admin.Sweep{State: invalidation.SweepOnce}}, "matched nothing", "matched   nothing that is stored\n"},
 		{
@@ -158,11 +158,19 @@ func TestWhatCameOfAPurge(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		s := &sheet{printer{w: &out}}
-		if s.matched(&admin.Receipt{Receipt: &invalidation.Receipt{}, Outcome: &tt.outcome}); out.String() != tt.sheet {
+		if s.matched(&admin.Receipt{Receipt: &invalidation.Receipt{}, Complete: true, Outcome: &tt.outcome}); out.String() != tt.sheet {
 			t.Errorf("%q, want %q", out.String(), tt.sheet)
 		}
 		if got := outcomeText(&tt.outcome); got != tt.line {
 			t.Errorf("%q, want %q", got, tt.line)
+		}
+	}
+	for _, state := range []invalidation.SweepState{invalidation.SweepQueued, invalidation.SweepRunning, invalidation.SweepCancelled} {
+		var out bytes.Buffer
+		s := &sheet{printer{w: &out}}
+		s.matched(&admin.Receipt{Receipt: &invalidation.Receipt{}, Outcome: &admin.Outcome{Sweep: admin.Sweep{State: state}}})
+		if !strings.Contains(out.String(), "nobody who has applied the purge serves") { // the others may
+			t.Errorf("%q", out.String())
 		}
 	}
 	var out bytes.Buffer
