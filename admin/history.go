@@ -213,7 +213,14 @@ func (p *purging) replicas(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *purging) remove(w http.ResponseWriter, r *http.Request) {
+	if !onlyParameters(w, r) {
+		return
+	}
 	id := r.PathValue("id")
+	if id == "" {
+		WriteProblem(w, http.StatusBadRequest, "which replica? DELETE /v1/replicas/{id}, with # as %23: GET /v1/replicas lists them", nil)
+		return
+	}
 	there, err := p.Follower.Remove(r.Context(), id)
 	switch {
 	case err != nil:

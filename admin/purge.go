@@ -61,6 +61,7 @@ func Purging(mux *http.ServeMux, o PurgingOptions) {
 	mux.HandleFunc("DELETE /v1/purges/{sequence}", p.cancel)
 	mux.HandleFunc("GET /v1/entries", p.entries)
 	mux.HandleFunc("GET /v1/replicas", p.replicas)
+	mux.HandleFunc("DELETE /v1/replicas", p.remove) // else it would be redirected
 	mux.HandleFunc("DELETE /v1/replicas/{id...}", p.remove)
 }
 
@@ -179,7 +180,11 @@ func waiting(w http.ResponseWriter, r *http.Request, otherwise time.Duration) (w
 func onlyParameters(w http.ResponseWriter, r *http.Request, known ...string) bool {
 	for name := range r.URL.Query() {
 		if !slices.Contains(known, name) {
-			WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("%q is no parameter here: %s is", name, strings.Join(known, ", ")), nil)
+			told := fmt.Sprintf("%.100q is no parameter here", name)
+			if len(known) > 0 {
+				told += ": " + strings.Join(known, ", ")
+			}
+			WriteProblem(w, http.StatusBadRequest, told, nil)
 			return false
 		}
 	}

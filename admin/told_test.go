@@ -246,3 +246,15 @@ func TestWaitAfterCounting(t *testing.T) {
 		}
 	}
 }
+
+// What is not said of whom to strike off is asked for; nothing is redirected, nor left half said.
+func TestStrikingOffNobody(t *testing.T) {
+	h, _ := purger(t)
+	for path, want := range map[string]string{
+		"/v1/replicas": "which replica?", "/v1/replicas/": "which replica?", "/v1/replicas/a%231?force=1": `"force" is no parameter here`, "/v1/purges/1?wait=1s": `"wait" is no parameter here`,
+	} {
+		if p := wantProblem(t, ask(h, "DELETE", path, "localhost", "")); p.Status != 400 || !strings.HasPrefix(p.Detail, want) || strings.HasSuffix(p.Detail, " is") {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}
