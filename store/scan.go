@@ -67,7 +67,7 @@ func (r *far) scanAll(ctx context.Context, patterns []string, t *tally, do func(
 			return err
 		}
 		err = eachMaster(ctx, r.client, func(ctx context.Context, node *redis.Client) error {
-			t.expect(keysOf(ctx, node) * int64(len(patterns)))
+			t.expect(keysOf(ctx, node)) // of each pattern's way through them a part
 			return scanNode(ctx, node, patterns, t, try, func(keys []string) error {
 				mu.Lock()
 				defer mu.Unlock()
@@ -155,7 +155,7 @@ func scanNode(
 				nextOpen, nextCursors = append(nextOpen, open[i]), append(nextCursors, cursor)
 			}
 		}
-		if err := t.walk(scanBatch * int64(len(open))); err != nil {
+		if err := t.walk(scanBatch * int64(len(open)) / int64(len(patterns))); err != nil {
 			return err
 		}
 		open, cursors = nextOpen, nextCursors

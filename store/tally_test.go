@@ -182,6 +182,23 @@ func TestSweepEnds(t *testing.T) {
 	}
 }
 
+// How far a sweep is is told in keys, which are gone through once for each of a purge's patterns.
+func TestKeysToGoThrough(t *testing.T) {
+	server := redistest.Start(t)
+	r := unswept(t, server)
+	for i := range 3 {
+		r.stored(t, fmt.Sprint("http://a.example/", i))
+	}
+	pattern := invalidation.Purge{Kind: invalidation.KindPattern, Selector: "http://a.example/*"}
+	if n := len(r.far.keys.patternsOf(r.recordOf(pattern))); n < 2 {
+		t.Fatalf("%d patterns: too few for this test", n)
+	}
+	keys := server.Admin().DBSize(t.Context()).Val()
+	if found, err := r.Preview(t.Context(), &pattern); err != nil || found.Of != keys || found.Walked != keys {
+		t.Errorf("%+v of %d keys, %v", found, keys, err)
+	}
+}
+
 // All masters of a cluster count.
 func TestPreviewInACluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
