@@ -1,10 +1,10 @@
 package events
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
+
+	"cacheproxy/internal/placeholder"
 )
 
 // A template is text with placeholders:
@@ -33,47 +33,16 @@ const maxTemplate = 4 << 10 // bytes
 
 func parseTemplate(s string) (t template, err error) {
 	t.source = s
-	switch {
-	case s == "":
-		return t, errors.New("is empty")
-	case len(s) > maxTemplate:
-		return t, fmt.Errorf("is longer than %d bytes", maxTemplate)
-	case strings.IndexByte(s, 0) >= 0:
-		return t, errors.New("has a NUL")
-	}
-	for rest := s; rest != ""; {
-		brace := strings.IndexAny(rest, "{}")
-		if brace < 0 {
-			brace = len(rest)
-		}
-		if brace > 0 {
-			t.parts = append(t.parts, part{text: rest[:brace]})
-			rest = rest[brace:]
-			continue
-		}
-		name, after, closed := strings.Cut(rest[1:], "}")
-		if rest[0] == '}' || !closed {
-			return t, fmt.Errorf("%q has an unpaired brace", s)
-		}
-		p, err := parsePlaceholder(name)
-		if err != nil {
-			return t, err
-		}
-		t.parts = append(t.parts, p)
-		rest = after
-	}
-	return t, nil
+	t.parts, err = placeholder.Parse(s, maxTemplate, func(text string) part { return part{text: text} }, parsePlaceholder)
+	return t, err
 }
 
 func parsePlaceholder(name string) (p part, err error) {
 	if name == "channel" {
 		return part{whole: true}, nil
 	}
-	if number, ok := strings.CutPrefix(name, "channel."); ok {
-		if n, err := strconv.Atoi(number); err == nil && n > 0 {
-			return part{n: n}, nil
-		}
-		return p, fmt.Errorf("{%s} must number a part of the channel from 1: {channel.2}", name)
+	if n, ok, err := placeholder.Numbered(name, "channel", "a part of the channel"); ok {
+		return part{n: n}, err
 	}
 	for field := range strings.SplitSeq(name, ".") {
 		if field == "" || strings.ContainsAny(field, "{ \t") {

@@ -1,12 +1,12 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
+
+	"cacheproxy/internal/placeholder"
 )
 
 // Bounds of the tags of one stored response. What is over them is left out: an origin's slip must not bloat every index.
@@ -42,49 +42,16 @@ func (t TagTemplate) String() string { return t.source }
 
 // ParseTagTemplate compiles a template. The error of an unknown placeholder lists the known ones.
 func ParseTagTemplate(s string) (TagTemplate, error) {
-	t := TagTemplate{source: s}
-	if s == "" {
-		return t, errors.New("is empty")
-	}
-	if len(s) > maxTagLen {
-		return t, fmt.Errorf("is longer than %d bytes", maxTagLen)
-	}
-	if strings.IndexByte(s, 0) >= 0 {
-		return t, errors.New("has a NUL")
-	}
-	for rest := s; rest != ""; {
-		brace := strings.IndexAny(rest, "{}")
-		if brace < 0 {
-			brace = len(rest)
-		}
-		if brace > 0 {
-			t.parts = append(t.parts, tagPart{text: rest[:brace]})
-			rest = rest[brace:]
-			continue
-		}
-		name, after, closed := strings.Cut(rest[1:], "}")
-		if rest[0] == '}' || !closed {
-			return t, fmt.Errorf("%q has an unpaired brace", s)
-		}
-		part, err := parsePlaceholder(name)
-		if err != nil {
-			return t, err
-		}
-		t.parts = append(t.parts, part)
-		rest = after
-	}
-	return t, nil
+	parts, err := placeholder.Parse(s, maxTagLen, func(text string) tagPart { return tagPart{text: text} }, parsePlaceholder)
+	return TagTemplate{source: s, parts: parts}, err
 }
 
 func parsePlaceholder(name string) (tagPart, error) {
 	if name == "host" {
 		return tagPart{kind: tagHost}, nil
 	}
-	if number, ok := strings.CutPrefix(name, "path."); ok {
-		if n, err := strconv.Atoi(number); err == nil && n > 0 {
-			return tagPart{kind: tagPath, n: n}, nil
-		}
-		return tagPart{}, fmt.Errorf("{%s} must number a segment from 1: {path.2}", name)
+	if n, ok, err := placeholder.Numbered(name, "path", "a segment"); ok {
+		return tagPart{kind: tagPath, n: n}, err
 	}
 	if field, ok := strings.CutPrefix(name, "header."); ok && isFieldName(field) {
 		return tagPart{kind: tagHeader, text: http.CanonicalHeaderKey(field)}, nil
