@@ -1,7 +1,8 @@
 package metrics
 
-// Every metric, in the order of a request's journey: requests, upstream, Redis, near memory, saves, fills, purges. Names and labels
-// are a contract (they change only with a note in the changelog); so is each help text, which is what an operator reads.
+// Every metric, by theme, in the order of a request's journey: requests, upstream, Redis, storing, purges; then connections and the
+// configuration. Names and labels are a contract (they change only with a note in the changelog); so is each help text, which is what an
+// operator reads.
 
 import "github.com/prometheus/client_golang/prometheus"
 
@@ -18,30 +19,36 @@ var upstreamBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .2
 var redisBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
 
 type instruments struct {
-	requests        *prometheus.CounterVec
-	requestSeconds  *prometheus.HistogramVec
-	upstreamSeconds *prometheus.HistogramVec
-	upstreamErrors  *prometheus.CounterVec
-	redisSeconds    *prometheus.HistogramVec
-	redisErrors     *prometheus.CounterVec
-	breakerState    *prometheus.GaugeVec
-	nearEvictions   prometheus.Counter
-	saves           *prometheus.CounterVec
-	refusals        *prometheus.CounterVec
-	corrupt         prometheus.Counter
-	purges          *prometheus.CounterVec
-	events          *prometheus.CounterVec
-	eventCuts       prometheus.Counter
-	eventsSent      *prometheus.CounterVec
-	fillWaiters     prometheus.Gauge
-	connections     prometheus.Gauge
-	faults          *prometheus.CounterVec
-	generation      prometheus.Gauge
-	reloads         *prometheus.CounterVec
+	requestInstruments
+	upstreamInstruments
+	redisInstruments
+	storingInstruments
+	purgeInstruments
+	connectionInstruments
+	reloadInstruments
 }
 
 func newInstruments() instruments {
 	return instruments{
+		requestInstruments:    newRequestInstruments(),
+		upstreamInstruments:   newUpstreamInstruments(),
+		redisInstruments:      newRedisInstruments(),
+		storingInstruments:    newStoringInstruments(),
+		purgeInstruments:      newPurgeInstruments(),
+		connectionInstruments: newConnectionInstruments(),
+		reloadInstruments:     newReloadInstruments(),
+	}
+}
+
+// requestInstruments are those of clients' requests, and of those that share a fetch.
+type requestInstruments struct {
+	requests       *prometheus.CounterVec
+	requestSeconds *prometheus.HistogramVec
+	fillWaiters    prometheus.Gauge
+}
+
+func newRequestInstruments() requestInstruments {
+	return requestInstruments{
 		requests: counters("cacheproxy_requests_total",
 			"Client requests that ended, each exactly once: answered, aborted, or given up by the client. "+
 				"outcome is hit, hit-stale, collapsed, purge, error or the fwd value of Cache-Status (RFC 9211); "+
@@ -52,6 +59,20 @@ func newInstruments() instruments {
 			"Seconds from the request's head to the end of its response, the client's own slowness included. "+
 				"The same events as cacheproxy_requests_total. An upgraded connection counts for as long as it lives.",
 			requestBuckets, "outcome"),
+		fillWaiters: gauge("cacheproxy_fill_waiters",
+			"Requests that at this moment wait on, or read from, a fetch that another request began. "+
+				"When they end they are in cacheproxy_requests_total as collapsed, unless they had to go alone."),
+	}
+}
+
+// upstreamInstruments are those of exchanges with upstreams.
+type upstreamInstruments struct {
+	upstreamSeconds *prometheus.HistogramVec
+	upstreamErrors  *prometheus.CounterVec
+}
+
+func newUpstreamInstruments() upstreamInstruments {
+	return upstreamInstruments{
 		upstreamSeconds: histograms("cacheproxy_upstream_seconds",
 			"Seconds from handing a request to the upstream's transport to its final response head: connecting, TLS, sending and "+
 				"waiting, not the body. Exchanges without a head are not here but in cacheproxy_upstream_errors_total. "+
@@ -62,6 +83,18 @@ func newInstruments() instruments {
 				"Those that failed in the body were counted in cacheproxy_upstream_seconds too. "+
 				"A 5xx status is a response, not a failure; a client that leaves is not a failure either.",
 			"cause"),
+	}
+}
+
+// redisInstruments are those of operations on Redis.
+type redisInstruments struct {
+	redisSeconds *prometheus.HistogramVec
+	redisErrors  *prometheus.CounterVec
+	breakerState *prometheus.GaugeVec
+}
+
+func newRedisInstruments() redisInstruments {
+	return redisInstruments{
 		redisSeconds: histograms("cacheproxy_redis_seconds",
 			"Seconds of one operation on Redis as its caller saw it, waiting for a connection included, whether it failed or not. "+
 				"A pipeline or a script is one operation. Operations refused by an open breaker are not counted.",
@@ -76,6 +109,19 @@ func newInstruments() instruments {
 			Help: "State of the breaker in front of target: 0 closed (asked as usual), 1 half open (a probe is under way), " +
 				"2 open (not asked at all).",
 		}, []string{"target"}),
+	}
+}
+
+// storingInstruments are those of what is stored, and of what is not.
+type storingInstruments struct {
+	nearEvictions prometheus.Counter
+	saves         *prometheus.CounterVec
+	refusals      *prometheus.CounterVec
+	corrupt       prometheus.Counter
+}
+
+func newStoringInstruments() storingInstruments {
+	return storingInstruments{
 		nearEvictions: counter("cacheproxy_near_evictions_total",
 			"Stored responses that left near memory before their time to make room for others. "+
 				"Those that expired, were replaced or were invalidated are not counted."),
@@ -98,6 +144,19 @@ func newInstruments() instruments {
 		corrupt: counter("cacheproxy_corrupt_total",
 			"Values read from Redis that were no valid entry of their key: damaged, cut, or written by something else. "+
 				"Each was treated as a miss, so its request is in cacheproxy_requests_total as such. Values of a newer version are not counted."),
+	}
+}
+
+// purgeInstruments are those of purges, and of the events that make them or tell of them.
+type purgeInstruments struct {
+	purges     *prometheus.CounterVec
+	events     *prometheus.CounterVec
+	eventCuts  prometheus.Counter
+	eventsSent *prometheus.CounterVec
+}
+
+func newPurgeInstruments() purgeInstruments {
+	return purgeInstruments{
 		purges: counters("cacheproxy_purges_total",
 			"Purges that requests to the public listeners caused, each once, also where one was for several requests; source is unsafe (the URLs that a POST or the like made doubtful), "+
 				"group (a group that its response named in Cache-Group-Invalidation) or method (a PURGE, which is in "+
@@ -119,24 +178,37 @@ func newInstruments() instruments {
 			"Events that this process was to publish, by type (purge, upstream), and how that ended: ok (Redis took it, whether or not anybody listens), "+
 				"error, or dropped (too many waited).",
 			"type", "result"),
-		fillWaiters: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cacheproxy_fill_waiters",
-			Help: "Requests that at this moment wait on, or read from, a fetch that another request began. " +
-				"When they end they are in cacheproxy_requests_total as collapsed, unless they had to go alone.",
-		}),
-		connections: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cacheproxy_connections",
-			Help: "Connections of clients that are open, idle ones and those in their handshake included; bounded by server.max_connections.",
-		}),
+	}
+}
+
+// connectionInstruments are those of connections, and of what is refused on them.
+type connectionInstruments struct {
+	connections prometheus.Gauge
+	faults      *prometheus.CounterVec
+}
+
+func newConnectionInstruments() connectionInstruments {
+	return connectionInstruments{
+		connections: gauge("cacheproxy_connections",
+			"Connections of clients that are open, idle ones and those in their handshake included; bounded by server.max_connections."),
 		faults: counters("cacheproxy_faults_total",
 			"Requests and connections that were refused before they were requests, by reason: a head that could be read in two ways, is "+
 				"too large or too slow (the same words as detail in Cache-Status), a PROXY header or a TLS handshake that failed, a client "+
 				"with too many connections. None of them is in cacheproxy_requests_total.",
 			"reason"),
-		generation: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cacheproxy_config_generation",
-			Help: "Number of the configuration that new requests are served by: 1 since the start, one more with each reload.",
-		}),
+	}
+}
+
+// reloadInstruments are those of the configuration.
+type reloadInstruments struct {
+	generation prometheus.Gauge
+	reloads    *prometheus.CounterVec
+}
+
+func newReloadInstruments() reloadInstruments {
+	return reloadInstruments{
+		generation: gauge("cacheproxy_config_generation",
+			"Number of the configuration that new requests are served by: 1 since the start, one more with each reload."),
 		reloads: counters("cacheproxy_reloads_total",
 			"Reloads of the configuration, by result: ok, or refused (it has mistakes, and the one before stays).",
 			"result"),
@@ -165,9 +237,13 @@ var (
 
 func (i *instruments) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		i.requests, i.requestSeconds, i.upstreamSeconds, i.upstreamErrors, i.redisSeconds, i.redisErrors, i.breakerState,
-		i.nearEvictions, i.saves, i.refusals, i.corrupt, i.purges, i.events, i.eventCuts, i.eventsSent, i.fillWaiters, i.connections,
-		i.faults, i.generation, i.reloads,
+		i.requests, i.requestSeconds, i.fillWaiters,
+		i.upstreamSeconds, i.upstreamErrors,
+		i.redisSeconds, i.redisErrors, i.breakerState,
+		i.nearEvictions, i.saves, i.refusals, i.corrupt,
+		i.purges, i.events, i.eventCuts, i.eventsSent,
+		i.connections, i.faults,
+		i.generation, i.reloads,
 	}
 }
 
@@ -177,6 +253,10 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 
 func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 }
 
 func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
