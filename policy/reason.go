@@ -5,26 +5,26 @@ package policy
 // metric labels and in logs; these tokens are part of the contract and change only with a note in the changelog.
 type Reason uint8
 
-// The reasons. The comment names the rule; the token is in reasons.
+// The reasons. The comment says when it is given; its token and the section of the standard are in reasons.
 const (
 	None Reason = iota
 
 	// Why a response was not stored.
 	MethodNotStored     // only GET is stored (and POST by its Content-Location): RFC 9111 section 3
-	NoStore             // response directive no-store: section 5.2.2.5
-	RequestNoStore      // request directive no-store: section 5.2.1.5
-	Private             // response directive private, without field names: section 5.2.2.7
-	Authorization       // the request had credentials, the response does not allow sharing: section 3.5
+	NoStore             // response directive no-store
+	RequestNoStore      // request directive no-store
+	Private             // response directive private, without field names
+	Authorization       // the request had credentials, the response does not allow sharing
 	SetCookie           // carries Set-Cookie, and no rule says that it may be stored
 	CookieHeuristic     // the request carried a Cookie and the lifetime would be a guess
-	VaryStar            // Vary: * never matches again, nor does what we cannot compare: section 4.1
-	StatusNotUnderstood // must-understand with a status that we do not implement: sections 3, 5.2.2.3
+	VaryStar            // Vary: * never matches again, nor does what we cannot compare
+	StatusNotUnderstood // must-understand with a status that we do not implement
 	StatusNotStored     // not final, 304, or 206 that cannot be used: section 3
 	ErrorStatus         // 4xx or 5xx that is not stored by default; see `ignore: [error-status]`
 	NoFreshness         // neither a lifetime nor a validator, so it could never be used: section 3
-	BadContentRange     // 206 whose Content-Range is absent, unusable, or contradicts its body: section 3.3
+	BadContentRange     // 206 whose Content-Range is absent, unusable, or contradicts its body
 	AmbiguousPath       // %2f, %5c, %00, backslash or ; in the path: two servers may read it differently
-	AmbiguousHost       // a Host that is no host with one port (RFC 9110 section 7.2)
+	AmbiguousHost       // a Host that is no host with one port
 	RequestBody         // the request carried content that the key does not cover (fat GET)
 	Bypass              // a rule says bypass
 	Upgrade             // the request asked for another protocol
@@ -35,22 +35,22 @@ const (
 	VariantCap          // the URL has as many variants as it may
 
 	// Why a stored response was not used as it is.
-	NoCache         // response directive no-cache: section 5.2.2.4
-	RequestNoCache  // request directive no-cache, or Pragma: section 5.2.1.4
-	RequestMaxAge   // older than the request's max-age: section 5.2.1.1
-	RequestMinFresh // not fresh for as long as the request's min-fresh: section 5.2.1.3
-	Stale           // its lifetime is over: section 4.2
-	MustRevalidate  // stale and must not be served so: section 5.2.2.2
+	NoCache         // response directive no-cache
+	RequestNoCache  // request directive no-cache, or Pragma
+	RequestMaxAge   // older than the request's max-age
+	RequestMinFresh // not fresh for as long as the request's min-fresh
+	Stale           // its lifetime is over
+	MustRevalidate  // stale and must not be served so
 	SoftPurged      // marked stale by a soft purge
-	Conditional     // If-Match or If-Unmodified-Since: only the origin can tell (RFC 9110 section 13.2.1)
-	OnlyIfCached    // only-if-cached and nothing that may be used: section 5.2.1.7
+	Conditional     // If-Match or If-Unmodified-Since: only the origin can tell
+	OnlyIfCached    // only-if-cached and nothing that may be used
 	NotShareable    // the response to another client's request could not be shared with this one
 	PartialMiss     // what is stored does not cover the range asked for
 
 	// Why a stale response was used.
 	ServedWhileRevalidate // stale-while-revalidate: RFC 5861 section 3
 	ServedIfError         // stale-if-error: RFC 5861 section 4
-	ServedMaxStale        // request directive max-stale: section 5.2.1.2
+	ServedMaxStale        // request directive max-stale
 
 	// What the store had to say.
 	StoreUnavailable // Redis did not answer in time, or its breaker is open
