@@ -159,16 +159,7 @@ func TestStampedeOnALargeBody(t *testing.T) {
 			}
 		})
 	}
-	for waiting := 0; waiting < askers; {
-		r.h.fills.mu.Lock()
-		for _, f := range r.h.fills.byKey {
-			f.mu.Lock()
-			waiting = f.waiters
-			f.mu.Unlock()
-		}
-		r.h.fills.mu.Unlock()
-		time.Sleep(time.Millisecond)
-	}
+	r.awaitWaiters(askers)
 	close(release)
 	wg.Wait()
 	r.wantHits(1)

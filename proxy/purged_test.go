@@ -157,7 +157,7 @@ func TestPostOfBeforeAPurge(t *testing.T) {
 // awaitWaiters waits until so many requests wait for one fetch.
 func (r *rig) awaitWaiters(n int) {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		waiting := 0
 		r.h.fills.mu.Lock()
 		for _, f := range r.h.fills.byKey {

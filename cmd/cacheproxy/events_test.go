@@ -125,14 +125,12 @@ func TestEventsWhenTheirLeaderIsKilled(t *testing.T) {
 	upstream, _ := taggedOrigin(t)
 	all := []*process{listening(t, "a", upstream, server.URL()), listening(t, "b", upstream, server.URL()), listening(t, "c", upstream, server.URL())}
 	holder := func() string {
-		for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
-			if words := strings.Fields(c.Get(t.Context(), "cp:{inv}:events").Val()); len(words) == 3 {
-				return words[2]
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("nobody leads")
-			}
-		}
+		var words []string
+		await(t, func() bool {
+			words = strings.Fields(c.Get(t.Context(), "cp:{inv}:events").Val())
+			return len(words) == 3
+		}, func() string { return "nobody leads" })
+		return words[2]
 	}
 	first := holder()
 	lost := all[first[0]-'a']
@@ -145,15 +143,11 @@ func TestEventsWhenTheirLeaderIsKilled(t *testing.T) {
 	if other == lost {
 		other = all[1]
 	}
-	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		out, _, _ := other.tell("purges")
-		if strings.Contains(out, "tags user-42  by event user:42") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not purged: %s\n%s", out, other.text())
-		}
-	}
+	var out string
+	await(t, func() bool {
+		out, _, _ = other.tell("purges")
+		return strings.Contains(out, "tags user-42  by event user:42")
+	}, func() string { return "not purged: " + out + "\n" + other.text() })
 	if holder() == first {
 		t.Error("the one that was killed still leads")
 	}

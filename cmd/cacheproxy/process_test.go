@@ -221,14 +221,26 @@ func (p *process) metric(name, with string) (sum float64) {
 	return sum
 }
 
+// await asks until what it waits for is so. If that takes too long the test ends with what otherwise says.
+func await(t testing.TB, is func() bool, otherwise func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %s", limit, otherwise())
+		}
+	}
+}
+
+// until is await; when that has taken too long, what the process has said is told too.
+func (p *process) until(otherwise string, is func() bool) {
+	p.t.Helper()
+	await(p.t, is, func() string { return otherwise + "\n" + p.text() })
+}
+
 // awaitMetric waits until a metric, summed as by metric, is above 0.
 func (p *process) awaitMetric(name, with string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(limit); p.metric(name, with) == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.t.Fatalf("%s{%s} stays 0:\n%s", name, with, p.text())
-		}
-	}
+	p.until(fmt.Sprintf("%s{%s} stays 0", name, with), func() bool { return p.metric(name, with) > 0 })
 }
 
 // resident is the memory of the process in bytes, now and at its highest.

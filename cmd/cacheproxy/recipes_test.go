@@ -238,11 +238,7 @@ func (k *kitchen) await(s recipeStep, command string) {
 			return r.StatusCode == http.StatusOK
 		}
 	}
-	for deadline := time.Now().Add(limit); !ready(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			k.t.Fatalf("README.md:%d: %s\ndoes not answer\n%s", s.line, command, k.said())
-		}
-	}
+	await(k.t, ready, func() string { return fmt.Sprintf("README.md:%d: %s\ndoes not answer\n%s", s.line, command, k.said()) })
 }
 
 // said is what processes in the background said.

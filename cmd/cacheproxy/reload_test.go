@@ -30,20 +30,17 @@ func (p *process) postReload() (status int, body map[string]any) {
 // awaitCount waits until so many lines of the log say what.
 func (p *process) awaitCount(what string, n int) logLine {
 	p.t.Helper()
-	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
-		var found []logLine
+	var found []logLine
+	await(p.t, func() bool {
+		found = nil
 		for _, line := range p.log() {
 			if line["msg"] == what {
 				found = append(found, line)
 			}
 		}
-		if len(found) >= n {
-			return found[len(found)-1]
-		}
-		if time.Now().After(end) {
-			p.t.Fatalf("%q was logged %d times:\n%s", what, len(found), p.text())
-		}
-	}
+		return len(found) >= n
+	}, func() string { return fmt.Sprintf("%q was logged %d times\n%s", what, len(found), p.text()) })
+	return found[len(found)-1]
 }
 
 func TestReload(t *testing.T) {
@@ -150,11 +147,9 @@ func TestReloadsUnderLoad(t *testing.T) {
 		t.Errorf("%d event streams have ended", c.streams.Load())
 	}
 	// What the old configurations had is given back.
-	for end := time.Now().Add(limit); p.metric("go_goroutines", "") > 100; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%v goroutines are left", p.metric("go_goroutines", ""))
-		}
-	}
+	await(t, func() bool { return p.metric("go_goroutines", "") <= 100 }, func() string {
+		return fmt.Sprintf("%v goroutines are left", p.metric("go_goroutines", ""))
+	})
 }
 
 // Certificates are replaced under load: every handshake succeeds, and the new one is served.
