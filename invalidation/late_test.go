@@ -33,6 +33,33 @@ func TestCancelledTooLate(t *testing.T) {
 	}
 }
 
+// A first sweep that ends while the second goes on has swept what it has swept.
+func TestFirstSweepThatEndsInTheSecond(t *testing.T) {
+	server := redistest.Start(t)
+	f := newFleet(t, server.URL, 1)[0]
+	seq := purge(t, f, Purge{Kind: KindAll}, limit).Sequence
+	first := note{Running: true, By: "other", Tally: Tally{Matched: 2, Swept: 2, Bytes: 20}}
+	tell := func(over bool) {
+		t.Helper()
+		if _, _, err := f.log.note(t.Context(), "cp:{inv}:sweeps:other", seq.String(), &first, over); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell(false)
+	server.Admin().HSet(t.Context(), "cp:{inv}:swept", seq.String()+":again", 1)
+	s := newScripted()
+	f.Sweep(s)
+	s.await(t, seq)
+	s.steps <- Tally{Matched: 1, Swept: 1, Bytes: 10}
+	first.Passes, first.Running, first.Tally = 1, false, Tally{Matched: 7, Swept: 6, Bytes: 60}
+	tell(true)
+	close(s.steps)
+	await(t, "swept twice", func() bool { return outcome(t, f, seq).State == SweepTwice })
+	if o := outcome(t, f, seq); o.Matched != 8 || o.Swept != 7 || o.Bytes != 70 {
+		t.Errorf("%+v", o)
+	}
+}
+
 // An error is one line: it is told in receipts, and shown on terminals.
 func TestErrorIsALine(t *testing.T) {
 	server := redistest.Start(t)

@@ -168,9 +168,26 @@ func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
 		_, _, moved := f.log.move(f.ctx, mine, f.log.sweeps, "RIGHT", "RIGHT")
 		return errors.Join(err, noted, moved)
 	}
+	if pass == 2 && now.Passes == 0 {
+		f.addFirst(seq, &now, list[0].Tally)
+	}
 	now.Passes = pass
 	_, _, err = f.log.note(f.ctx, mine, seq, &now, true)
 	return err
+}
+
+// addFirst adds to the note of a second sweep, which has begun with what was noted of a first that went on, what that has found to its end.
+func (f *Follower) addFirst(seq string, now *note, before Tally) {
+	list, err := f.log.notes(f.ctx, seq)
+	if err != nil || list[0].Passes != 1 {
+		return
+	}
+	first := list[0].Tally
+	first.Matched, first.Swept, first.Bytes = first.Matched-before.Matched, first.Swept-before.Swept, first.Bytes-before.Bytes
+	now.Tally = now.after(first)
+	if now.Cancelled == "" {
+		now.Cancelled = list[0].Cancelled
+	}
 }
 
 // sweepNoting sweeps, noting in now how far that is.
