@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -118,23 +120,44 @@ func (f *Follower) appendAgain() error {
 			f.owed = append(f.owed, r)
 		}
 	}
-	for _, r := range f.owed {
-		there, err := f.log.has(f.ctx, r)
-		if err != nil {
-			return err
-		}
-		if there {
-			continue
-		}
-		again, err := f.log.appendAgain(f.ctx, r)
-		if err != nil {
-			return err
-		}
-		if again != nil {
-			f.opt.Log.Warn("a purge that the log had lost was appended again", "sequence", r.Seq.String(), "now", again.Seq.String())
-		}
+	// There may be many, where sweeps are behind, and until all are there nobody follows the log. All are newer than whatever is stored: in which
+	// order they come to be in the log says nothing.
+	var working sync.WaitGroup
+	var next atomic.Int64
+	var failure atomic.Pointer[error]
+	for range min(againAtOnce, len(f.owed)) {
+		working.Go(func() {
+			for failure.Load() == nil {
+				i := next.Add(1) - 1
+				if i >= int64(len(f.owed)) {
+					return
+				}
+				if err := f.appendOneAgain(f.owed[i]); err != nil {
+					failure.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	working.Wait()
+	if err := failure.Load(); err != nil {
+		return *err
 	}
 	return nil
+}
+
+// againAtOnce is how many lost records are appended again at the same time.
+const againAtOnce = 8
+
+func (f *Follower) appendOneAgain(r *Record) error {
+	there, err := f.log.has(f.ctx, r)
+	if err != nil || there {
+		return err
+	}
+	again, err := f.log.appendAgain(f.ctx, r)
+	if err == nil && again != nil {
+		f.opt.Log.Warn("a purge that the log had lost was appended again", "sequence", r.Seq.String(), "now", again.Seq.String())
+	}
+	return err
 }
 
 // advance reads and applies the next records, waiting for so long; negative = not at all.

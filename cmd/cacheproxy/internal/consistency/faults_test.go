@@ -135,7 +135,10 @@ func (w *world) kill(random *rand.Rand, r *replica) int {
 
 func killedUnchecked(w *world, random *rand.Rand) int { return w.killAt(random, "xrevrange") }
 
-func killedSweeping(w *world, random *rand.Rand) int { return w.killAt(random, "hset", "{inv}:swept") }
+// killedSweeping kills a replica when it says that it begins a sweep, or that it has made one.
+func killedSweeping(w *world, random *rand.Rand) int {
+	return w.killAt(random, sha(w.t, "invalidation/note.lua"), []string{`"running":true`, `"passes":1`}[random.IntN(2)])
+}
 
 // killAt kills a replica when it has said this to the Redis of the log, which does not hear it.
 func (w *world) killAt(random *rand.Rand, texts ...string) int {
@@ -230,6 +233,7 @@ func (w *world) promote(before func()) {
 		r.state.Aim(s.server)
 	}
 	w.log, w.logAdmin = s.server, s.admin
+	w.queue.Store(s.admin)
 	if !w.o.apart {
 		w.redis, w.admin = s.server, s.admin
 	}

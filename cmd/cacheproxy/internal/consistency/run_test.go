@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // The run: two fleets of four replicas, a strict one and one that is not, are read, purged and troubled in any order.
@@ -25,6 +27,7 @@ const (
 	restLonger = 400 * time.Millisecond  // than which no writer rests
 	largeRead  = 2                       // of a hundred times that a reader would, it reads a large page
 	largePurge = 25                      // the same of purges: a tenth of all bytes are enough
+	farBehind  = 100                     // sweeps that wait: nobody purges then, or purges come faster than this machine sweeps, and the log only grows
 	afterwards = 3 * time.Second         // beyond its horizon every page that was purged is read again
 	shortWait  = 100 * time.Millisecond
 	longWait   = 5 * time.Second
@@ -48,6 +51,8 @@ type world struct {
 	hot, cold []*known
 	other     *spare
 	again     chan rereading
+	queue     atomic.Pointer[redis.Client] // where the sweeps are that are to be made
+	behind    atomic.Bool                  // there are too many of them
 	total     *totals
 
 	purges, complete, partly, refused atomic.Int64
@@ -68,6 +73,7 @@ type rereading struct {
 func newWorld(t *testing.T, strict bool, total *totals) *world {
 	w := &world{total: total, faults: map[string]int{}, failures: map[string]int{}, again: make(chan rereading, 1<<16)}
 	w.stage = newStage(t, stageOptions{strict: strict, apart: !strict, replicas: base}, evicting(strict))
+	w.queue.Store(w.logAdmin)
 	w.add() // who comes and goes
 	for kind, n := range map[string]int{plain: 6, constant: 5, slow: 3, tagged: 5, behind: 3, large: 2, bare: 4} {
 		for i := range n {
@@ -262,6 +268,7 @@ func (w *world) run(ctx context.Context, fleet uint64) *sync.WaitGroup {
 		all.Go(w.writer(ctx, wait, random()))
 	}
 	all.Go(func() { w.reread(ctx) })
+	all.Go(func() { w.watchSweeps(ctx) })
 	return all
 }
 
@@ -291,6 +298,10 @@ func (w *world) reader(ctx context.Context, slot int, random *rand.Rand) func() 
 func (w *world) writer(ctx context.Context, wait time.Duration, random *rand.Rand) func() {
 	return func() {
 		for ctx.Err() == nil {
+			if w.behind.Load() {
+				pause(random, restLonger)
+				continue
+			}
 			p := w.hot[random.IntN(len(w.hot))]
 			if p.kind == large && random.IntN(100) >= largePurge {
 				continue
@@ -302,6 +313,15 @@ func (w *world) writer(ctx context.Context, wait time.Duration, random *rand.Ran
 			w.purge(random, p, wait)
 			time.Sleep(time.Duration(random.Int64N(int64(restLonger))))
 		}
+	}
+}
+
+// watchSweeps looks at how many sweeps wait.
+func (w *world) watchSweeps(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, err := w.queue.Load().LLen(ctx, "cp:{inv}:sweeps").Result()
+		w.behind.Store(err == nil && n > farBehind)
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 

@@ -222,7 +222,7 @@ func (x *stage) validateUnheard(page string, keep, let func(*redistest.Fault)) s
 	keep(r.state)
 	defer let(r.state)
 	version := x.raise(page)
-	purged := x.purgeSwept(a, 202, page)
+	purged := x.purgeTwice(a, 202, page)
 	if !has(purged.Applied, a) {
 		x.t.Fatalf("%+v", purged)
 	}
