@@ -116,8 +116,8 @@ func awaitReplica(t *testing.T, cluster *redistest.Cluster, master *redistest.Se
 func awaitSwept(t *testing.T, cluster *redistest.Cluster) {
 	t.Helper()
 	eventually(t, "noted as swept", func() bool {
-		for _, passes := range cluster.MasterOf("cp:{inv}:log").Admin().HGetAll(t.Context(), "cp:{inv}:swept").Val() {
-			if strings.HasPrefix(passes, "1 ") && !strings.HasPrefix(passes, "1 0") {
+		for _, note := range cluster.MasterOf("cp:{inv}:log").Admin().HVals(t.Context(), "cp:{inv}:swept").Val() {
+			if strings.Contains(note, `"passes":1`) && !strings.Contains(note, `"running":true`) {
 				return true
 			}
 		}
