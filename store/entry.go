@@ -59,9 +59,12 @@ func (e *Entry) i64(at int) int64  { return int64(e.u64(at)) }
 func (e *Entry) Status() int { return int(e.u16(atStatus)) }
 
 // Freshness is what policy computed when the response was stored or last validated, ended by a soft purge since.
-func (e *Entry) Freshness() policy.Freshness {
+func (e *Entry) Freshness() policy.Freshness { return e.softened(e.computed()) }
+
+// computed is what policy computed then, whatever has come since.
+func (e *Entry) computed() policy.Freshness {
 	flags := e.u32(atFlags)
-	return e.softened(policy.Freshness{
+	return policy.Freshness{
 		Born:                 timeOf(e.i64(atBorn)),
 		Lifetime:             time.Duration(e.i64(atLifetime)),
 		StaleWhileRevalidate: time.Duration(e.i64(atStaleRevalidate)),
@@ -71,7 +74,7 @@ func (e *Entry) Freshness() policy.Freshness {
 		Immutable:            flags&flagImmutable != 0,
 		Heuristic:            flags&flagHeuristic != 0,
 		Validator:            flags&flagValidator != 0,
-	})
+	}
 }
 
 // Chunked reports whether the body is not in the entry but in Redis, in chunks of its own: Store.Open reads it.
@@ -279,7 +282,7 @@ func (e *Entry) Redraft() Draft {
 		Partial:        partial,
 		Part:           part,
 		Compress:       e.compression(),
-		Freshness:      e.Freshness(),
+		Freshness:      e.computed(),
 		ResponseTime:   e.ResponseTime(),
 		Tags:           e.Tags(),
 		KeepUntil:      e.KeepUntil(),
