@@ -22,7 +22,7 @@ const (
 	base       = 4 // replicas that are always there, but for faults; one more comes and goes
 	coldPages  = 300
 	readsApart = 2500 * time.Microsecond // of one reader, when the machine keeps up
-	readers    = 3                       // of each replica
+	readers    = 2                       // of each replica
 	writers    = 5                       // of each fleet, beside one who waits longer
 	restLonger = 400 * time.Millisecond  // than which no writer rests
 	largeRead  = 2                       // of a hundred times that a reader would, it reads a large page
