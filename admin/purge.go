@@ -81,8 +81,15 @@ func receiptOf(r *invalidation.Receipt, err error) Receipt {
 	if err != nil {
 		return Receipt{Receipt: r, Detail: err.Error()}
 	}
-	return Receipt{Receipt: r, Complete: r.Complete()}
+	told := Receipt{Receipt: r, Complete: r.Complete()}
+	if r.Young {
+		told.Detail = youngDetail
+	}
+	return told
 }
+
+const youngDetail = "the Redis of the log has only just begun, or lost what it knew of who follows: replicas that it served before and that have not registered " +
+	"again are not known. That takes them some seconds: /v1/purges/{sequence} says then"
 
 const (
 	defaultWait = time.Second

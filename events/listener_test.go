@@ -19,7 +19,7 @@ import (
 
 // Every replica receives an event and one appends it. Only where the lead passes from one to another meanwhile may it be more than once.
 func TestOneRecordForEachEvent(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all, f := fleet(t, func(int) string { return server.URL() }, server.URL(), 4)
 	c := client(t, server.URL())
 	awaitLeader(t, c, all)
@@ -65,7 +65,7 @@ func TestOneRecordForEachEvent(t *testing.T) {
 
 // When the leader is cut off, stopped or gone, another one appends what was published since, and what it has not appended.
 func TestLeaderThatIsLost(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	for name, lose := range map[string]func(*redistest.Fault){"cut off": (*redistest.Fault).Cut, "held up": (*redistest.Fault).Hold} {
 		t.Run(name, func(t *testing.T) {
 			c := client(t, server.URL())
@@ -97,7 +97,7 @@ func TestLeaderThatIsLost(t *testing.T) {
 
 // A leader whose log does not take its purges does not keep the others from it.
 func TestLeaderThatCannotAppend(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	var failing atomic.Pointer[replica]
 	var mu sync.Mutex
@@ -133,7 +133,7 @@ func TestLeaderThatCannotAppend(t *testing.T) {
 
 // Whatever is published, it is counted, and what comes after it purges.
 func TestBadMessagesAreCounted(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	r := listen(t, c, "a", compiled(t, userRule), appendTo(follower(t, server.URL(), "a")))
 	awaitLeader(t, c, []*replica{r})
@@ -163,7 +163,7 @@ func TestBadMessagesAreCounted(t *testing.T) {
 
 // A subscription that is cut, or does not answer, is noticed, counted and begun again.
 func TestSubscriptionThatIsCut(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	for name, break_ := range map[string]func(*redistest.Fault){
 		"cut": (*redistest.Fault).Cut, "held": (*redistest.Fault).Hold, "garbage": (*redistest.Fault).Garbage, "half": (*redistest.Fault).Halve,
@@ -187,7 +187,7 @@ func TestSubscriptionThatIsCut(t *testing.T) {
 
 // Equal events that wait are one purge; what is too much is dropped, counted, and appended by another replica.
 func TestBurst(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	begun, gate := make(chan struct{}, queueLength*4), make(chan struct{})
 	r := listen(t, c, "a", compiled(t, userRule), func(context.Context, invalidation.Purge) error {
@@ -227,7 +227,7 @@ func TestBurst(t *testing.T) {
 
 // Our own events make no purges, or a pattern that matches all channels would make purges of purges.
 func TestOwnEventsAreNotHeard(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	r := listen(t, c, "a", compiled(t, Spec{Channel: "*", Tags: []string{"{channel}"}}), appendTo(follower(t, server.URL(), "a")))
 	awaitLeader(t, c, []*replica{r})
@@ -274,7 +274,7 @@ func TestRulesOfOneChannel(t *testing.T) {
 
 // One that ends lets another one lead at once, and loses nothing of what it has.
 func TestLeaderThatEnds(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	all, f := fleet(t, func(int) string { return server.URL() }, server.URL(), 2)
 	leader := awaitLeader(t, c, all)

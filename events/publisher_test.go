@@ -12,7 +12,7 @@ import (
 )
 
 func TestPublish(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := client(t, server.URL())
 	heard := c.PSubscribe(t.Context(), "cp:events:*")
 	defer heard.Close()
@@ -40,7 +40,7 @@ func TestPublish(t *testing.T) {
 
 // Whatever Redis does, who publishes does not wait, and every event is counted.
 func TestPublishWithoutRedis(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	way := server.Fault()
 	m := metrics.New()
 	p := NewPublisher(client(t, way.URL()), "cp", m, slog.New(slog.DiscardHandler))

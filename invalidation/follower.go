@@ -65,8 +65,6 @@ type Follower struct {
 	lease   atomic.Int64            // until when this replica may serve what it holds; only where it is strict
 	clock   atomic.Pointer[reading] // of the last heartbeat that was accepted; nil = none was
 	whole   atomic.Int64            // the clock of Redis when all that the log held was applied, the last time that this is known of, in microseconds; 0 = it never was
-	run     string                  // of the server that has accepted the last heartbeat
-	witness int64                   // the clock of Redis at the first heartbeat that this run has accepted
 	sweeper Sweeper                 // nil = this replica takes no part in sweeping
 	past    *past                   // what was purged; only without Redis
 	serving atomic.Bool             // registered, and all that was retained when it registered is applied
@@ -143,7 +141,7 @@ func (f *Follower) Close(ctx context.Context) error {
 	if !f.serving.Load() {
 		return closed
 	}
-	_, err := f.log.leave(ctx, f.id, true)
+	_, err := f.log.leave(ctx, f.id, leaveItself)
 	return errors.Join(closed, err)
 }
 

@@ -86,7 +86,7 @@ func forbids(f *Follower, m Mark, url string) bool {
 }
 
 func TestPurgeReachesAll(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 3)
 	marks := make([]Mark, len(all))
 	for i, f := range all {
@@ -108,7 +108,7 @@ func TestPurgeReachesAll(t *testing.T) {
 
 // One that has stopped is named as lagging, then as silent, and no more waited for; a new incarnation takes its place.
 func TestReceiptNamesWhoHasNotApplied(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 2)
 	all[1].cancel() // as if it were stopped: it does not leave
 	all[1].working.Wait()
@@ -161,7 +161,7 @@ func TestRedisGoingBackwards(t *testing.T) {
 	}
 	for name, losing := range lose {
 		t.Run(name, func(t *testing.T) {
-			server := redistest.Start(t)
+			server := redistest.StartSettled(t)
 			doubts := make(chan bool, 100)
 			all := newFleet(t, server.URL, 2, func(o *Options) { o.Doubted = func() { doubts <- true } })
 			for range all {
@@ -193,7 +193,7 @@ func TestRedisGoingBackwards(t *testing.T) {
 
 // A Redis that cannot be reached stops nothing: what was missed is applied when it is back, without a doubt.
 func TestFollowingThroughAnOutage(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	fault := server.Fault()
 	all := newFleet(t, server.URL, 1)
 	cut := newFleet(t, fault.URL, 1, func(o *Options) { o.Instance = "cut" })
@@ -220,7 +220,7 @@ func (nothingToSweep) Advance(context.Context) {}
 
 // Records are forgotten past the horizon, when they have been swept twice and trimmed, and the floor says so. The last one stays.
 func TestHorizon(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 1, func(o *Options) { o.Horizon = time.Second })
 	m := all[0].Table().Mark()
 	for range 3 {
@@ -239,7 +239,7 @@ func TestHorizon(t *testing.T) {
 
 // What every lookup does waits for nobody, least of all for a purge that is being applied.
 func TestLookupsTakeNoLock(t *testing.T) {
-	f := newFleet(t, redistest.Start(t).URL, 1)[0]
+	f := newFleet(t, redistest.StartSettled(t).URL, 1)[0]
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.table.mu.Lock()

@@ -3,7 +3,9 @@
 --
 -- KEYS[1]  the log (append.lua)
 -- KEYS[2]  the replicas, P:{inv}:replicas, a hash: id -> "SEQ EPOCH BEAT LEASE VERSION", BEAT in microseconds by this
---          server's clock, LEASE in milliseconds: for how long after BEAT it may serve what it holds (0 = for ever)
+--          server's clock, LEASE in milliseconds: for how long after BEAT it may serve what it holds (0 = for ever); and "run" -> "RUN SINCE":
+--          the run of the server (fleet.lua) that takes heartbeats, and since when it does, microseconds. It is written anew when it is gone, or
+--          of another run: then others may be gone too, that have not registered again
 -- ARGV[1]  the replica's id, INSTANCE#INCARNATION
 -- ARGV[2]  the sequence that it has applied
 -- ARGV[3]  that record's epoch
@@ -13,7 +15,7 @@
 -- ARGV[7]  LEASE
 -- ARGV[8]  with ARGV[6] "1": microseconds after which it is forgotten that a replica has left
 --
--- Returns {"ok" or "doubt", BEAT, sequence of the newest record or "0", sequence of the oldest or "0", RUN}; RUN as in fleet.lua.
+-- Returns {"ok" or "doubt", BEAT, sequence of the newest record or "0", sequence of the oldest or "0"}.
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
@@ -27,7 +29,7 @@ local function value(entry, name)
 	return ''
 end
 if not newest then
-	return {'doubt', now, '0', '0', ''}
+	return {'doubt', now, '0', '0'}
 end
 local head = string.match(newest[1], '^(%d+)')
 local mine = redis.call('XRANGE', KEYS[1], ARGV[2] .. '-0', ARGV[2] .. '-0')[1]
@@ -36,7 +38,7 @@ local tail = string.match(first[1], '^(%d+)')
 local there = mine and value(mine, 'e') == ARGV[3] and value(mine, 'n') == ARGV[4]
 local trimmed = value(first, 'e') == ARGV[3] and value(first, 'p') == ARGV[2] and value(first, 'q') == ARGV[4]
 if not there and not trimmed then
-	return {'doubt', now, head, tail, ''}
+	return {'doubt', now, head, tail}
 end
 if ARGV[6] == '1' then
 	local instance = string.match(ARGV[1], '^(.*)#')
@@ -50,6 +52,14 @@ if ARGV[6] == '1' then
 		end
 	end
 end
+if string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '^left %d+ itself') then
+	return {'ok', now, head, tail} -- it was sent before the replica left, and comes after that
+end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. now .. ' ' .. ARGV[7] .. ' ' .. ARGV[5])
 local info = redis.pcall('INFO', 'server')
-return {'ok', now, head, tail, type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''}
+local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or '-'
+local known, since = string.match(redis.call('HGET', KEYS[2], 'run') or '', '^(%S+) (%d+)$')
+if known ~= run or tonumber(since) > tonumber(now) then
+	redis.call('HSET', KEYS[2], 'run', run .. ' ' .. now)
+end
+return {'ok', now, head, tail}

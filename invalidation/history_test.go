@@ -23,7 +23,7 @@ func sequences(list []*Event) (all []Seq) {
 }
 
 func TestHistory(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	here, err := Start(Options{Instance: "alone"})
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestHistory(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	fault := server.Fault()
 	f := newFleet(t, fault.URL, 1)[0]
 	r := purge(t, f, Purge{Kind: KindAll}, limit)
@@ -79,7 +79,7 @@ func TestStatus(t *testing.T) {
 
 // A replica that is not in the list serves all the same: its own receipts name it.
 func TestReceiptOfOneThatIsNotRegistered(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 2)
 	all[0].cancel() // it will not register again
 	all[0].working.Wait()
@@ -92,7 +92,7 @@ func TestReceiptOfOneThatIsNotRegistered(t *testing.T) {
 
 // Nothing that Purge takes makes a record that cannot be read: that would stop everybody who follows.
 func TestWhatIsAppendedCanBeRead(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 1)
 	ages := map[string]time.Duration{"before 1970": 100 * 365 * 24 * time.Hour, "the longest": 1<<63 - 1, "the shortest": time.Microsecond}
 	for name, age := range ages {
@@ -125,7 +125,7 @@ func TestWhatIsAppendedCanBeRead(t *testing.T) {
 }
 
 func TestNothingAppended(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	fails := func(what string, certain bool) {
 		t.Helper()
@@ -154,7 +154,7 @@ func TestNothingAppended(t *testing.T) {
 }
 
 func TestStartNeedsAClientThatWaits(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	if f, err := Start(Options{Redis: client(t, server.URL()), Log: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error(f)
 	}
@@ -162,7 +162,7 @@ func TestStartNeedsAClientThatWaits(t *testing.T) {
 
 // After Redis was stopped for a while everybody seems silent; who asks is not, and waits for itself.
 func TestReceiptAfterRedisWasSilent(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	f.cancel() // as if its heartbeats did not come through
 	f.working.Wait()
@@ -177,7 +177,7 @@ func TestReceiptAfterRedisWasSilent(t *testing.T) {
 
 // The history goes on where the log ends, page by page, without what nobody has asked for, and for long records with their begin.
 func TestHistoryBeyondTheLog(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1, func(o *Options) { o.Horizon = time.Second })[0]
 	f.Sweep(nothingToSweep{})
 	var want []Seq // the newest first
@@ -224,7 +224,7 @@ func TestHistoryBeyondTheLog(t *testing.T) {
 
 // A log that begins anew goes on behind the history, whatever the clock says: a sequence names one purge.
 func TestHistoryOfALogThatWasLost(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	future := Seq(time.Now().Add(time.Hour).UnixMicro())
 	admin := server.Admin()

@@ -12,7 +12,7 @@ import (
 
 // The log's oldest record may be a purge that is not swept yet: who joins there has applied it.
 func TestJoiningAppliesTheOldestRecord(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 1)
 	m := all[0].Table().Mark()
 	r := purge(t, all[0], Purge{Kind: KindURL, Selector: "http://a.example/"}, limit)
@@ -27,7 +27,7 @@ func TestJoiningAppliesTheOldestRecord(t *testing.T) {
 
 // Who registers has dropped what it held, also when it does not hear that it is registered.
 func TestDoubtedBeforeRegistered(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	fault := server.Fault()
 	one := newFleet(t, fault.URL, 1)[0]
 	other := newFleet(t, server.URL, 1, func(o *Options) { o.Instance = "other" })[0]
@@ -46,7 +46,7 @@ func TestDoubtedBeforeRegistered(t *testing.T) {
 
 // How late a save may come does not go on with the clock while nothing is heard of the log.
 func TestNotAfterStandsStill(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	await(t, "in step with the log", func() bool { _, ok := f.NotAfter(); return ok })
 	server.Pause()
@@ -76,7 +76,7 @@ func (*workers) Advance(context.Context) {}
 
 // Who sweeps has said so before, or nobody would take over when it dies.
 func TestSweepersAreNamed(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	purge(t, newFleet(t, server.URL, 1)[0], Purge{Kind: KindAll}, limit)
 	f, err := Start(Options{Instance: "sweeps", Redis: client(t, server.URL()), Waiting: client(t, server.URL()), Prefix: "cp"})
 	if err != nil {
@@ -94,7 +94,7 @@ func TestSweepersAreNamed(t *testing.T) {
 
 // A Redis that was started again may have lost heartbeats: a strict replica is not taken for fenced before every lease from before is over.
 func TestFencedInTheSameRunOnly(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	fault := server.Fault()
 	strict := newFleet(t, fault.URL, 1, func(o *Options) { o.Instance, o.Lease = "strict", 4*time.Second })[0]
 	other := newFleet(t, server.URL, 1, func(o *Options) { o.Instance = "other" })[0]

@@ -270,8 +270,7 @@ type beat struct {
 	accepted bool
 	at       int64 // microseconds by the clock of Redis
 	newest   Seq
-	oldest   Seq    // in the log
-	run      string // names this run of the server; "" = it does not say
+	oldest   Seq // in the log
 }
 
 // heartbeat says what the replica has applied last. register also removes other incarnations of its instance.
@@ -284,7 +283,7 @@ func (l *redisLog) heartbeat(ctx context.Context, id string, last *Record, versi
 	}
 	reply, err := heartbeatScript.Run(ctx, l.client, []string{l.log, l.replicas},
 		id, last.Seq.String(), hex64(uint64(last.Epoch)), hex64(last.Nonce), version, flag, lease.Milliseconds(), forgetLeft.Microseconds()).StringSlice()
-	if err == nil && len(reply) != 5 {
+	if err == nil && len(reply) != 4 {
 		err = fmt.Errorf("an answer of another form: %q", reply)
 	}
 	if err != nil {
@@ -293,99 +292,5 @@ func (l *redisLog) heartbeat(ctx context.Context, id string, last *Record, versi
 	at, err1 := strconv.ParseInt(reply[1], 10, 64)
 	newest, err2 := strconv.ParseUint(reply[2], 10, 64)
 	oldest, err3 := strconv.ParseUint(reply[3], 10, 64)
-	return beat{reply[0] == "ok", at, Seq(newest), Seq(oldest), reply[4]}, errors.Join(err1, err2, err3)
-}
-
-// Replica is one process that follows the log.
-type Replica struct {
-	ID      string    `json:"id"`
-	Applied Position  `json:"-"`
-	Seq     Seq       `json:"applied"`
-	Beat    time.Time `json:"heartbeat"` // its last, by the clock of Redis
-	Version string    `json:"version,omitempty"`
-	Silent  bool      `json:"silent"` // it has said nothing for silence
-	// Fenced says that it serves nothing any more of what it holds: it is strict, and its lease is over.
-	Fenced bool `json:"fenced"`
-	lease  time.Duration
-}
-
-// silence is how long a replica may say nothing before it is called silent.
-const silence = 3 * time.Second
-
-// fenceMargin is for clocks that run unevenly: by how much longer than its lease a strict replica must have been silent.
-func fenceMargin(lease time.Duration) time.Duration { return lease/10 + 100*time.Millisecond }
-
-// fleet is who follows the log, as Redis has it.
-type fleet struct {
-	replicas []Replica
-	left     []string // have left, within forgetLeft
-	now      time.Time
-	run      string // names this run of the server; "" = it does not say
-}
-
-// forgetLeft is when it is no longer of interest that a replica has left: who could not ask for longer names it as lagging, since a Redis that
-// went back may have lost it. The next one that registers then takes its mark out.
-const forgetLeft = time.Hour
-
-// fleet asks who follows the log.
-func (l *redisLog) fleet(ctx context.Context) (f fleet, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	reply, err := fleetScript.Run(ctx, l.client, []string{l.replicas}).StringSlice()
-	if err == nil && (len(reply) == 0 || len(reply)%2 != 0) {
-		err = errors.New("an answer of another form")
-	}
-	if err != nil {
-		return f, fmt.Errorf("invalidation: listing replicas: %w", err)
-	}
-	now, err := strconv.ParseInt(reply[0], 10, 64)
-	if err != nil {
-		return f, fmt.Errorf("invalidation: listing replicas: %w", err)
-	}
-	f.now, f.run = time.UnixMicro(now), reply[1]
-	for i := 2; i < len(reply); i += 2 {
-		id, text := reply[i], reply[i+1]
-		if strings.HasPrefix(text, leftMark) {
-			f.left = append(f.left, id)
-			continue
-		}
-		if r, ok := parseReplica(id, text); ok {
-			quiet := f.now.Sub(r.Beat)
-			r.Silent, r.Fenced = quiet > silence, r.lease > 0 && quiet > r.lease+fenceMargin(r.lease)
-			f.replicas = append(f.replicas, r)
-		}
-	}
-	return f, nil
-}
-
-// leftMark begins what stands for a replica that has left. Without it nobody could tell one that has left from one that a Redis, gone
-// backwards, has lost.
-const leftMark = "left "
-
-func parseReplica(id, text string) (r Replica, ok bool) {
-	parts := strings.SplitN(text, " ", 5)
-	if len(parts) < 5 {
-		return r, false
-	}
-	seq, err1 := strconv.ParseUint(parts[0], 10, 64)
-	epoch, err2 := strconv.ParseUint(parts[1], 16, 64)
-	beat, err3 := strconv.ParseInt(parts[2], 10, 64)
-	lease, err4 := strconv.ParseInt(parts[3], 10, 64)
-	r = Replica{
-		ID: id, Applied: Position{Epoch(epoch), Seq(seq)}, Seq: Seq(seq), Beat: time.UnixMicro(beat), Version: parts[4],
-		lease: time.Duration(lease) * time.Millisecond,
-	}
-	return r, errors.Join(err1, err2, err3, err4) == nil
-}
-
-// leave notes that a replica follows the log no more. It reports false where there is none of that id, unless it is known to have been there.
-func (l *redisLog) leave(ctx context.Context, id string, known bool) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	flag := "0"
-	if known {
-		flag = "1"
-	}
-	n, err := leaveScript.Run(ctx, l.client, []string{l.replicas}, id, flag).Int()
-	return n > 0, err
+	return beat{reply[0] == "ok", at, Seq(newest), Seq(oldest)}, errors.Join(err1, err2, err3)
 }

@@ -10,7 +10,7 @@ import (
 
 // Whoever wants to know of purges is told once of each, by the replica that appended it, and whether all had applied it.
 func TestPurgedIsTold(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	type told struct {
 		seq      Seq
 		complete bool

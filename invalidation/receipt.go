@@ -17,10 +17,15 @@ type Receipt struct {
 	Lagging  []string `json:"lagging"` // that have not applied it yet; the one that was asked is among them while it is not registered
 	Silent   []string `json:"silent"`  // nor said anything for a while
 	Fenced   []string `json:"fenced"`  // nor serve anything until they have: they are strict, and their lease is over
+	// Young says that there may be others, which are not known: Redis has begun, or has lost what it knew of them, so short a while ago that they
+	// may not have registered again.
+	Young bool `json:"young,omitempty"`
 }
 
-// Complete reports whether every registered replica has applied the record, or is fenced.
-func (r *Receipt) Complete() bool { return len(r.Lagging)+len(r.Silent) == 0 }
+// Complete reports whether every registered replica has applied the record, or is fenced. It is false where nothing is known, as with an error.
+func (r *Receipt) Complete() bool {
+	return len(r.Applied)+len(r.Fenced) > 0 && len(r.Lagging)+len(r.Silent) == 0 && !r.Young
+}
 
 // Purge appends a record and waits, for so long, until all replicas have applied it. The receipt says which have; it is nil where the
 // record was not appended, and with a receipt the error is why no more is known. A purge that timed out may have been appended all the
@@ -111,7 +116,7 @@ func (f *Follower) receipt(ctx context.Context, at Position) (*Receipt, error) {
 			switch {
 			case replica.Applied.Epoch == at.Epoch && replica.Applied.Seq >= at.Seq:
 				r.Applied = append(r.Applied, replica.ID)
-			case replica.Fenced && f.vouches(&fleet, replica.lease):
+			case replica.Fenced && fleet.vouches(replica.lease):
 				r.Fenced = append(r.Fenced, replica.ID)
 			case replica.Silent && replica.lease == 0 && replica.ID != f.id: // a strict one will be fenced; who asks is not silent: Redis has been
 				r.Silent = append(r.Silent, replica.ID)
@@ -125,7 +130,11 @@ func (f *Follower) receipt(ctx context.Context, at Position) (*Receipt, error) {
 		for _, ids := range [][]string{r.Applied, r.Lagging, r.Silent, r.Fenced} {
 			slices.Sort(ids)
 		}
-		if len(r.Lagging) == 0 || ctx.Err() != nil { // those that are silent are not waited for
+		young := f.young(&fleet)
+		r.Young = young > 0
+		end, bounded := ctx.Deadline()
+		vain := bounded && time.Until(end) < young && !fleet.since.IsZero() // it will not be complete by then
+		if ctx.Err() != nil || len(r.Lagging) == 0 && (!r.Young || vain) { // those that are silent are not waited for
 			return r, nil
 		}
 		timer := time.NewTimer(pause)
@@ -134,16 +143,33 @@ func (f *Follower) receipt(ctx context.Context, at Position) (*Receipt, error) {
 		case <-ctx.Done():
 			timer.Stop()
 		}
-		pause = min(2*pause, 20*time.Millisecond)
+		if pause = min(2*pause, 20*time.Millisecond); len(r.Lagging) == 0 {
+			pause = min(max(young/8, pause), young)
+		}
 	}
 }
 
 // vouches reports whether no replica with such a lease can have one that is not known here. A Redis that was started again, or took another's
-// place, may have lost heartbeats, whose leases are not over; they are when this replica has known the same run of it for longer than that.
-func (f *Follower) vouches(now *fleet, lease time.Duration) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return now.run != "" && now.run == f.run && now.now.Sub(time.UnixMicro(f.witness)) > lease+fenceMargin(lease)
+// place, may have lost heartbeats, whose leases are not over; they are when the same run of it has taken heartbeats for longer than that.
+func (f *fleet) vouches(lease time.Duration) bool {
+	return f.tells && !f.since.IsZero() && f.now.Sub(f.since) > lease+fenceMargin(lease)
+}
+
+// young is for how long replicas may be unknown yet; 0 = that time is over.
+//
+// A Redis that has lost who follows (it was emptied, started again from what it had saved, or another one took its place) hears of those that
+// live at their next heartbeat, which comes within beatInterval, or they notice sooner, by a record of the new epoch. One that is not heard
+// of for silence would be called silent if it were known. So whoever is unknown after that is cut off, or stopped, since before the loss; it
+// serves what it holds, and no receipt can know of it, unless it is strict: then its lease is over, if it is no longer than the asker's own.
+func (f *Follower) young(now *fleet) time.Duration {
+	youth := silence
+	if f.opt.Lease > 0 {
+		youth = max(youth, f.opt.Lease+fenceMargin(f.opt.Lease))
+	}
+	if now.since.IsZero() {
+		return youth
+	}
+	return max(youth-now.now.Sub(now.since), 0)
 }
 
 // saw remembers who follows the log, until they have left, by themselves, by an operator's word, or since a new incarnation of the same
@@ -207,5 +233,9 @@ func (f *Follower) Remove(ctx context.Context, id string) (bool, error) {
 	known := f.known[id]
 	delete(f.known, id)
 	f.mu.Unlock()
-	return f.log.leave(ctx, id, known)
+	how := strikeOff
+	if known {
+		how = strikeOffGone
+	}
+	return f.log.leave(ctx, id, how)
 }

@@ -29,7 +29,7 @@ func purgesIn(t *testing.T, c redis.UniversalClient) (all []string) {
 
 // What the log has lost is appended again once, however many replicas remember it.
 func TestLostPurgesAreAppendedAgainOnce(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 4)
 	marks := make([]Mark, len(all))
 	for i, f := range all {
@@ -56,7 +56,7 @@ func TestLostPurgesAreAppendedAgainOnce(t *testing.T) {
 
 // A log that goes back while what it had lost is being read anew has lost it once more: it is remembered until that is over.
 func TestLogGoesBackTwice(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	admin := server.Admin()
 	var joined atomic.Int64
 	f := newFleet(t, server.URL, 1, func(o *Options) {
@@ -77,7 +77,7 @@ func TestLogGoesBackTwice(t *testing.T) {
 
 // A log that cannot be followed, here since somebody has deleted a record, is tried again at a pace that others can live with.
 func TestJoiningInVainIsPaced(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	admin := server.Admin()
 	tries := make(chan time.Time, 1000)
 	f := newFleet(t, server.URL, 1, func(o *Options) { o.Doubted = func() { tries <- time.Now() } })[0]
@@ -110,7 +110,7 @@ func TestJoiningInVainIsPaced(t *testing.T) {
 
 // That a replica has left is remembered for as long as somebody may not have heard of it, and no longer.
 func TestWhoHasLeftIsNotMissed(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	admin := server.Admin()
 	all := newFleet(t, server.URL, 2)
 	minute := time.Now().Add(-time.Minute).UnixMicro()
@@ -141,7 +141,7 @@ func (sweeps) Advance(context.Context) {}
 
 // A sweep that a replica has taken from the queue without getting the answer, or could not end, is not lost while it lives.
 func TestSweepTakenInVain(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	admin := server.Admin()
 	f := newFleet(t, server.URL, 1, func(o *Options) { o.Horizon = 2 * time.Second })[0]
 	purge(t, f, Purge{Kind: KindURL, Selector: "http://a.example/"}, limit)

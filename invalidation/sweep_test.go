@@ -66,7 +66,7 @@ func outcome(t *testing.T, f *Follower, seq Seq) Outcome {
 // Whoever is asked can tell how far a sweep is that another replica is at, what it has found in the end, and so for long after the log has
 // forgotten the purge.
 func TestSweepIsTold(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newFleet(t, server.URL, 2, func(o *Options) { o.Horizon = time.Second })
 	asked := Purge{Kind: KindTag, Tags: []string{"x"}, Who: "me"}
 	seq := purge(t, all[0], asked, limit).Sequence
@@ -109,7 +109,7 @@ func TestSweepIsTold(t *testing.T) {
 
 // A sweep that is cancelled ends, and the record is not forgotten before it is swept after all.
 func TestCancelledSweep(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1, func(o *Options) { o.Horizon = 2 * time.Second })[0]
 	m := f.Table().Mark()
 	waiting := purge(t, f, Purge{Kind: KindURL, Selector: "http://a.example/"}, limit).Sequence
@@ -165,7 +165,7 @@ func TestCancelledSweep(t *testing.T) {
 
 // Who had a sweep in hand when somebody else was through with the record makes nothing of it.
 func TestSweepOfARecordThatIsGone(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	seq := purge(t, f, Purge{Kind: KindAll}, limit).Sequence
 	s := newScripted()
@@ -183,7 +183,7 @@ func TestSweepOfARecordThatIsGone(t *testing.T) {
 
 // Who was stopped in a sweep, and goes on when others have been through with the record, does not take that back: nobody would queue it again.
 func TestLateNoteOfASweep(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	seq := purge(t, f, Purge{Kind: KindAll}, limit).Sequence
 	for _, n := range []note{{Passes: 1}, {Passes: 1, Running: true}, {Passes: 2}, {Passes: 1}, {Running: true}} {
@@ -208,7 +208,7 @@ func TestLateNoteOfASweep(t *testing.T) {
 
 // A Redis that is full sweeps and forgets: that is what helps it.
 func TestSweepInAFullRedis(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	admin := server.Admin()
 	all := newFleet(t, server.URL, 2, func(o *Options) { o.Horizon = time.Second })
 	for _, set := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
@@ -236,7 +236,7 @@ func TestSweepInAFullRedis(t *testing.T) {
 
 // What fails is tried again, and what was swept before that is not forgotten.
 func TestSweepThatFails(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1)[0]
 	seq := purge(t, f, Purge{Kind: KindAll}, limit).Sequence
 	f.Sweep(&failing{})

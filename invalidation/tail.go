@@ -193,9 +193,6 @@ func (f *Follower) beat() error {
 	f.clock.Store(&reading{b.at, time.Now()})
 	f.mu.Lock()
 	f.oldest = b.oldest
-	if f.run != b.run {
-		f.run, f.witness = b.run, b.at
-	}
 	look := time.Since(f.looked) >= beatInterval
 	if b.newest == last.Seq { // else it may be a record that all others think this replica is fenced for
 		f.lease.Store(int64(sent.Sub(f.started) + f.opt.Lease))

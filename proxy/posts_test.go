@@ -100,7 +100,7 @@ func TestRFC9111Section4_4ManyURLs(t *testing.T) {
 	if testing.Short() {
 		n = 2_000
 	}
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	here, there := newMember(t, server, "here"), newMember(t, server, "there")
 	if there.all(t, "GET", n); there.all(t, "GET", n) != int64(n) {
 		t.Fatal("not stored")

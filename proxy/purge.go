@@ -173,7 +173,7 @@ func (j *journey) purged(receipt *invalidation.Receipt) {
 	h := j.w.Header()
 	status, body := http.StatusOK, []byte(nil)
 	if receipt != nil {
-		if !receipt.Complete() || len(receipt.Applied) == 0 {
+		if !receipt.Complete() {
 			status = http.StatusAccepted
 		}
 		body, _ = json.Marshal(receipt) // numbers and strings: cannot fail

@@ -54,7 +54,7 @@ type trialReplica struct {
 }
 
 func newTrial(t *testing.T) *trial {
-	x := &trial{server: redistest.Start(t), late: map[string]int{}}
+	x := &trial{server: redistest.StartSettled(t), late: map[string]int{}}
 	for i := range trialReplicas {
 		r := &trialReplica{fault: x.server.Fault()}
 		follower, err := invalidation.Start(invalidation.Options{

@@ -145,7 +145,7 @@ func TestDialRefusesBadFiles(t *testing.T) {
 
 // Every way to a Redis carries the whole of a store's life.
 func TestWaysToRedis(t *testing.T) {
-	plain := redistest.Start(t)
+	plain := redistest.StartSettled(t)
 	secure := redistest.StartWith(t, redistest.Options{TLS: true})
 	limited := redistest.StartWith(t, redistest.Options{User: "app", Password: secret, Rules: documentedRules(t)})
 	mutual := redistest.StartWith(t, redistest.Options{TLS: true, ClientCerts: true})

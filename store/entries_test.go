@@ -15,7 +15,7 @@ import (
 
 // What is stored of a URL is told as it is, in both tiers, with what selects it and whether a purge forbids it.
 func TestEntries(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := unswept(t, server)
 	vary := policy.Nomination("accept-language")
 	e := r.stored(t, purged, func(d *Draft) {
@@ -79,7 +79,7 @@ func TestEntries(t *testing.T) {
 
 // A body that is compressed, or in chunks, is told as what Redis holds of it.
 func TestEntriesThatAreNotWhole(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := unswept(t, server)
 	r.stored(t, purged, func(d *Draft) {
 		d.Body, d.Compress = []byte(strings.Repeat("x", 10_000)), policy.S2
@@ -107,7 +107,7 @@ func TestOrigins(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			var server *redistest.Server
 			if where == "in Redis" {
-				server = redistest.Start(t)
+				server = redistest.StartSettled(t)
 			}
 			r := unswept(t, server)
 			want := []string{}
@@ -134,7 +134,7 @@ func TestOrigins(t *testing.T) {
 
 // Nothing is counted by one who does not know what is purged.
 func TestPreviewBeforeFollowing(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	server.Kill()
 	follower, err := invalidation.Start(invalidation.Options{Instance: "a", Prefix: "cp", Redis: dial(t, server.URL(), DialOptions{}), Waiting: dial(t, server.URL(), DialOptions{})})
 	if err != nil {

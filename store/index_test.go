@@ -70,7 +70,7 @@ func byTag(tags ...string) invalidation.Purge {
 
 // Each save with tags is in their indexes for as long as it lives, one without costs nothing, and a save again raises the score.
 func TestIndexOfASave(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	var told commands
 	r := replicaAt(t, server.URL(), func(o *Options) { o.Redis.AddHook(&told) })
 	admin, ctx := server.Admin(), t.Context()
@@ -118,7 +118,7 @@ func TestIndexOfASave(t *testing.T) {
 
 // What cannot be entered is not stored.
 func TestSaveThatCannotBeEntered(t *testing.T) {
-	server, state := redistest.Start(t), redistest.Start(t)
+	server, state := redistest.StartSettled(t), redistest.Start(t)
 	m := metrics.New()
 	r := replicaAt(t, server.URL(), func(o *Options) {
 		o.State, o.Metrics, o.Timeout = dial(t, state.URL(), DialOptions{}), m, time.Second
@@ -143,7 +143,7 @@ func TestSaveThatCannotBeEntered(t *testing.T) {
 // A sweep that finds the index as it should be looks at nothing else. Whatever may have been lost, it looks at everything, and only then at
 // the index again.
 func TestSweepByTheIndex(t *testing.T) {
-	server, state := redistest.Start(t), redistest.Start(t)
+	server, state := redistest.StartSettled(t), redistest.Start(t)
 	var told commands
 	r := replicaAt(t, server.URL(), func(o *Options) {
 		o.Redis.AddHook(&told)
@@ -205,7 +205,7 @@ func TestSweepByTheIndex(t *testing.T) {
 
 // A replica that finds that the index is in other hands raises a doubt.
 func TestJanitorRaisesADoubt(t *testing.T) {
-	server, state := redistest.Start(t), redistest.Start(t)
+	server, state := redistest.StartSettled(t), redistest.Start(t)
 	r := replicaAt(t, server.URL(), func(o *Options) { o.State = dial(t, state.URL(), DialOptions{Timeout: patience}) })
 	j := newJanitor(r.far.index, r.follower)
 	j.cancel() // the test looks
@@ -228,7 +228,7 @@ func TestJanitorRaisesADoubt(t *testing.T) {
 
 // Sweeps of several tags, filters, soft ones, and what they leave in the index.
 func TestSweepByTheIndexIsJudgedByThePurge(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := replicaAt(t, server.URL())
 	r.sweeps(t, byTag("none")) // makes the marks
 	admin, ctx := server.Admin(), t.Context()
@@ -274,7 +274,7 @@ func TestSweepByTheIndexIsJudgedByThePurge(t *testing.T) {
 
 // A member that was entered again since it was read stays, whatever was found then.
 func TestDropComparesScores(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := replicaAt(t, server.URL())
 	e := r.stored(t, purged, withTags("x"))
 	admin, ctx := server.Admin(), t.Context()
@@ -304,7 +304,7 @@ func TestDropComparesScores(t *testing.T) {
 
 // After a day of saves that expire the index holds what is stored, and at the end nothing.
 func TestNoOrphansInTheIndexAfterADay(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	var mu sync.Mutex
 	now := time.Now()
 	clock := func() time.Time {

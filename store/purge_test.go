@@ -102,7 +102,7 @@ func TestPurge(t *testing.T) {
 			n := 1
 			var change []func(*Options)
 			if where != "in this process" {
-				server, n = redistest.Start(t), 2
+				server, n = redistest.StartSettled(t), 2
 			}
 			if where == "from Redis alone" {
 				change = append(change, func(o *Options) { o.NearMaxObject = 1 })
@@ -135,7 +135,7 @@ func TestPurge(t *testing.T) {
 }
 
 func TestSoftPurge(t *testing.T) {
-	all := newReplicas(t, redistest.Start(t), 2)
+	all := newReplicas(t, redistest.StartSettled(t), 2)
 	all[0].stored(t, purged)
 	all[1].has(t, purged)
 	all[0].purge(t, byURL(true))
@@ -169,7 +169,7 @@ func TestSoftPurge(t *testing.T) {
 
 // A fetch that began before a purge is not stored after it, in neither tier, whatever its tags are found to be.
 func TestFetchOfBeforeAPurge(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newReplicas(t, server, 2)
 	stamp := all[0].Mark()
 	all[1].purge(t, invalidation.Purge{Kind: invalidation.KindTag, Tags: []string{"x"}})
@@ -184,7 +184,7 @@ func TestFetchOfBeforeAPurge(t *testing.T) {
 
 // What is in Redis but not confirmed is gone soon; what is confirmed lives as long as it should.
 func TestSavesAreChecked(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := newReplicas(t, server, 1)[0]
 	e := r.stored(t, purged)
 	keys := r.far.keys.of(purged)
@@ -214,7 +214,7 @@ func TestSavesAreChecked(t *testing.T) {
 
 // A log that has gone back leaves nothing that was held before.
 func TestDoubtEndsWhatIsHeld(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := newReplicas(t, server, 1)[0]
 	stamp := r.Mark()
 	r.stored(t, other)
@@ -263,7 +263,7 @@ func TestSweep(t *testing.T) {
 	} {
 		for _, soft := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, soft %v", name, soft), func(t *testing.T) {
-				server := redistest.Start(t)
+				server := redistest.StartSettled(t)
 				r := newReplicas(t, server, 1)[0]
 				selected := purged
 				if strings.HasPrefix(name, "long") {
@@ -299,7 +299,7 @@ func TestSweep(t *testing.T) {
 
 // When the horizon is over a purge has been swept twice and is forgotten, by the log and by the tables, and that costs nobody a hit.
 func TestForgettingAPurgeCostsNoHit(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	all := newReplicasWith(t, server, 2, 2*time.Second)
 	const n = 200
 	name := func(i int) string { return fmt.Sprintf("http://a.example/%d", i) }
@@ -327,12 +327,15 @@ func TestForgettingAPurgeCostsNoHit(t *testing.T) {
 		}
 	}
 	server.Admin().Del(t.Context(), "cp:{inv}:replicas") // nobody is lost for good
-	eventually(t, "registered again", func() bool { return admin.HLen(t.Context(), "cp:{inv}:replicas").Val() == 2 })
+	eventually(t, "registered again", func() bool {
+		list, err := all[0].follower.Replicas(t.Context())
+		return err == nil && len(list) == 2
+	})
 }
 
 // What a replica that died had in hand is swept by another.
 func TestSweepOfADeadReplica(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	admin := server.Admin()
 	r := newReplicas(t, server, 1)[0]
 	e := r.stored(t, purged)
@@ -355,7 +358,7 @@ func TestSweepOfADeadReplica(t *testing.T) {
 // A strict replica that hears nothing serves nothing, and the others need not wait for it; when it hears again it has applied what it missed before
 // it serves.
 func TestStrict(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	fault := server.Fault()
 	const lease = 500 * time.Millisecond
 	one := newReplicas(t, server, 1)[0]
@@ -386,7 +389,7 @@ func TestStrict(t *testing.T) {
 
 // Nor does it serve what waits to be saved, or let a fetch from before be joined.
 func TestStrictWhileSaving(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	log, saves := server.Fault(), server.Fault()
 	follower, err := invalidation.Start(invalidation.Options{
 		Instance: "strict", Prefix: "cp", Lease: 500 * time.Millisecond, Horizon: time.Minute, Log: slog.New(slog.DiscardHandler), Timeout: 200 * time.Millisecond,

@@ -47,7 +47,7 @@ func TestPreviewIsWhatIsSwept(t *testing.T) {
 			t.Run(name+" "+where, func(t *testing.T) {
 				var server *redistest.Server
 				if where == "in Redis" {
-					server = redistest.Start(t)
+					server = redistest.StartSettled(t)
 				}
 				r := unswept(t, server)
 				bytes := map[string]int64{}
@@ -131,7 +131,7 @@ func cut(urls []string) (list []string) {
 
 // What was fetched after a purge is none of its matches, nor does what a purge of before forbids count in a preview.
 func TestWhatDoesNotMatch(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := unswept(t, server)
 	r.stored(t, other)
 	first := r.appended(t, invalidation.Purge{Kind: invalidation.KindURL, Selector: other})
@@ -154,7 +154,7 @@ func TestWhatDoesNotMatch(t *testing.T) {
 
 // A sweep, and a preview, that goes through everything ends when it is told to, and never with a number that is not the whole.
 func TestSweepEnds(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	r := unswept(t, server)
 	for i := range 20 {
 		r.stored(t, fmt.Sprint("http://a.example/", i))

@@ -21,15 +21,16 @@ import (
 // A message that is published with no more than PUBLISH makes a page be forgotten on all replicas, and every purge is published once.
 func TestEventsPurgeOnAllReplicas(t *testing.T) {
 	t.Run("one Redis", func(t *testing.T) {
-		server := redistest.Start(t)
+		server := redistest.StartSettled(t)
 		testEvents(t, server.URL(), server.Client())
 	})
 	t.Run("another Redis for state", func(t *testing.T) {
-		responses, state := redistest.Start(t), redistest.Start(t)
+		responses, state := redistest.StartSettled(t), redistest.StartSettled(t)
 		testEvents(t, responses.URL(), state.Client(), "CACHEPROXY_REDIS_STATE_URL="+state.URL())
 	})
 	t.Run("cluster", func(t *testing.T) {
 		cluster := redistest.StartCluster(t, 3, 0)
+		cluster.MasterOf("cp:{inv}:replicas").Settle()
 		testEvents(t, cluster.URL(), cluster.Nodes[1].Client())
 	})
 }
@@ -120,7 +121,7 @@ func taggedOrigin(t *testing.T) (url string, versions *atomic.Int64) {
 
 // When the process that turns events into purges is killed, another one does, and what was published meanwhile is not lost.
 func TestEventsWhenTheirLeaderIsKilled(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	c := server.Client()
 	upstream, _ := taggedOrigin(t)
 	all := []*process{listening(t, "a", upstream, server.URL()), listening(t, "b", upstream, server.URL()), listening(t, "c", upstream, server.URL())}
@@ -178,7 +179,7 @@ func subscribed(t *testing.T, c *redis.Client, channel string) func() string {
 // An upstream that does not answer any more, and answers again, is told of on the log and to whoever listens; a reload in between changes
 // nothing of it.
 func TestUpstreamEvents(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	heard := subscribed(t, server.Client(), "cp:events:upstream")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

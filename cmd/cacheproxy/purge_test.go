@@ -94,7 +94,7 @@ func named(ids []string, instances ...string) bool {
 
 // A receipt is complete when both have applied the purge, and names the one that is stopped, until it is back.
 func TestPurgeOnTwoReplicas(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	a, b := replica(t, "a", server.URL()), replica(t, "b", server.URL())
 	status, first, _ := a.purge("?wait=20s", `{"url": "https://shop.example/products/1"}`)
 	if status != 200 || !first.Complete || !named(first.Applied, "a", "b") {
@@ -153,7 +153,7 @@ func TestPurgeOnTwoReplicas(t *testing.T) {
 
 // What is purged on one replica is served by none, from memory or from Redis; softly, it is stale.
 func TestPurgedIsServedByNobody(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	patient := "CACHEPROXY_REDIS_TIMEOUT=10s"
 	a, b := replica(t, "a", server.URL(), patient), replica(t, "b", server.URL(), patient)
 	// Each has an origin of its own, so that both can be seen to have asked.
@@ -182,7 +182,7 @@ func TestPurgedIsServedByNobody(t *testing.T) {
 
 // One that ends leaves the list; one that is killed stays on it until it is struck off, or its name is taken again.
 func TestReplicasThatGo(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	a, b, c := replica(t, "a", server.URL()), replica(t, "b", server.URL()), replica(t, "c", server.URL())
 	c.signal(syscall.SIGTERM)
 	if code := c.end(); code != exitFine {
@@ -215,7 +215,7 @@ func TestReplicasThatGo(t *testing.T) {
 
 // Whatever becomes of Redis, the answer says what is known, and the history shows what happened.
 func TestPurgeWhileRedisIsInTrouble(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	p := replica(t, "a", server.URL())
 	fails := func(appended string) {
 		t.Helper()
@@ -270,7 +270,7 @@ func TestPurgeWhileRedisIsInTrouble(t *testing.T) {
 
 // A process that has not found its Redis yet may be sent requests, and says that purges do not reach it.
 func TestNotRegistered(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	server.Kill()
 	url, _ := origin(t)
 	p := start(t, []string{"CACHEPROXY_INSTANCE=a"}, "--upstream", url, "--redis", server.URL())
@@ -313,7 +313,7 @@ func TestPurgeNeedsTheToken(t *testing.T) {
 // The log is where state is, in every kind of Redis, also through the loss of its master.
 func TestPurgeByWayOf(t *testing.T) {
 	t.Run("another Redis for state", func(t *testing.T) {
-		responses, state := redistest.Start(t), redistest.Start(t)
+		responses, state := redistest.StartSettled(t), redistest.StartSettled(t)
 		p := replica(t, "a", responses.URL(), "CACHEPROXY_REDIS_STATE_URL="+state.URL())
 		if status, r, _ := p.purge("?wait=20s", `{"all": true}`); status != 200 || !r.Complete {
 			t.Errorf("%d %+v", status, r.Receipt)

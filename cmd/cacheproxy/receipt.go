@@ -22,6 +22,8 @@ func (s *sheet) applied(r *admin.Receipt) {
 	case all == 0:
 		s.row("applied", "not known: %s", printable(r.Detail))
 		return
+	case len(r.Applied) == all && r.Young:
+		s.row("applied", "by all that are known, %d of %d", len(r.Applied), all)
 	case len(r.Applied) == all:
 		s.row("applied", "by all, %d of %d", len(r.Applied), all)
 	default:
@@ -31,6 +33,9 @@ func (s *sheet) applied(r *admin.Receipt) {
 	s.replicas(r.Lagging, "has not applied it yet")
 	s.replicas(r.Fenced, "serves nothing until it has: it is strict, and its lease is over")
 	s.replicas(r.Silent, "has not, and is silent: cacheproxy replicas --remove strikes off what will not come back")
+	if r.Young {
+		s.more("%s", printable(r.Detail))
+	}
 }
 
 // matched prints what has come of a purge where responses are stored.

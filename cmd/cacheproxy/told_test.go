@@ -17,7 +17,7 @@ import (
 
 // What a purge would match is shown before, what it has matched after, and what is stored before and after.
 func TestPurgeTellsWhatItMatches(t *testing.T) {
-	server := redistest.Start(t)
+	server := redistest.StartSettled(t)
 	patient := "CACHEPROXY_REDIS_TIMEOUT=10s"
 	a, b := replica(t, "a", server.URL(), patient), replica(t, "b", server.URL(), patient)
 	for i := range 3 {

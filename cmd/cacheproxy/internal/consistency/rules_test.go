@@ -18,6 +18,8 @@ import (
 // The second sweep, when a purge's horizon ends, covers three others: what a saver did not check, checked with a slow tail, or left behind when it
 // died is swept then. The late saves have it skipped, by a note that it was done; so there those three are seen alone.
 //
+// The time in which a Redis may not know all who follow covers leases that are as long as that of whoever is asked.
+//
 // Entering tags into the index before the save covers the time that a save is counted from, where the index lies beside the log and both
 // cannot be reached. It does not where the response has no tags, or where only the reading of the log gets no answers: those are its schedules.
 
@@ -39,7 +41,8 @@ var rulesOut = []struct {
 	{"drop first", "dropping what is held before registering", []string{"joining again"}},
 	{"lease of the queue", "the lease, for what waits to be saved", []string{"deaf, saving"}},
 	{"lease of joining", "the lease, for joining a fetch", []string{"deaf, fetching"}},
-	{"same run", "counting leases from when the same run of Redis is known", []string{"beats lost"}},
+	{"same run,young", "counting leases from when the same run of Redis takes heartbeats", []string{"beats lost"}},
+	{"young", "the time in which a Redis that has just begun may not know all who follow", []string{"unknown"}},
 	{"level", "counting a save's time from when nothing was left to apply", []string{"cut off, validating", "late tail, validating"}},
 }
 
@@ -174,7 +177,8 @@ var edits = []edit{
 	{"lease", "invalidation/follower.go", "	if f.opt.Lease == 0 || f.log == nil {\n		return false", "	if takenOut(\"lease\") || f.opt.Lease == 0 || f.log == nil {\n		return false"},
 	{"lease of the queue", "store/lane.go", "|| l.near.shut())", `|| l.near.shut() && !takenOut("lease of the queue"))`},
 	{"lease of joining", "store/share.go", "&& !s.near.shut()", `&& (takenOut("lease of joining") || !s.near.shut())`},
-	{"same run", "invalidation/receipt.go", "return now.run != \"\" &&", `return takenOut("same run") || now.run != "" &&`},
+	{"same run", "invalidation/receipt.go", "return f.tells && !f.since.IsZero() &&", `return takenOut("same run") || f.tells && !f.since.IsZero() &&`},
+	{"young", "invalidation/receipt.go", "	if now.since.IsZero() {\n		return youth\n", "	if takenOut(\"young\") {\n		return 0\n	}\n	if now.since.IsZero() {\n		return youth\n"},
 	{"level", "invalidation/follower.go", "	return whole + (f.opt.Horizon",
 		"	if takenOut(\"level\") {\n		whole = f.clock.Load().now()\n	}\n	return whole + (f.opt.Horizon"},
 }

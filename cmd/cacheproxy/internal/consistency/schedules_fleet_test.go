@@ -198,6 +198,31 @@ func beatsLost(x *stage) string {
 	return ""
 }
 
+// unknown has Redis forget everything when a replica is cut off, which serves on, and starts another one, which does not know that it exists.
+func unknown(x *stage) string {
+	r := x.replicas[0]
+	x.stored(r, page)
+	x.get(r, page)
+	r.fault.Hold()
+	x.admin.FlushAll(x.t.Context())
+	version := x.raise(page)
+	end := after(silence - 500*time.Millisecond)
+	newcomer := x.add()
+	newcomer.start()
+	newcomer.followed()
+	for !end() {
+		got, err := post(x.t.Context(), newcomer, shortWait, urlOf(page))
+		if err == nil && got.status == 200 {
+			return x.watch(r, page, version, after(200*time.Millisecond))
+		}
+	}
+	r.fault.Heal()
+	return ""
+}
+
+// silence is for how long a replica may be cut off before others call it silent.
+const silence = 3 * time.Second
+
 // cutOffValidating: a page without tags, since nothing that has some is saved by who cannot reach the index, which lies beside the log.
 func cutOffValidating(x *stage) string {
 	return x.validateUnheard("/bare/1", (*redistest.Fault).Hold, (*redistest.Fault).Heal)

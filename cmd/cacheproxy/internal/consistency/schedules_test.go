@@ -38,6 +38,7 @@ var schedules = []schedule{
 	{"deaf, saving", "a strict replica hears nothing while its save is under way", stageOptions{strict: true, patient: true}, deafSaving},
 	{"deaf, fetching", "a strict replica hears nothing while a fetch is under way, which another request would join", stageOptions{strict: true}, deafFetching},
 	{"beats lost", "Redis goes back to before a strict replica's last heartbeats, which it does not know", stageOptions{strict: true, horizon: 8 * time.Second}, beatsLost},
+	{"unknown", "a replica is cut off when Redis forgets everything, and another one is started that does not know of it", stageOptions{}, unknown},
 	{"cut off, validating", "a replica that hears nothing of the log validates what it holds, and saves it", stageOptions{apart: true}, cutOffValidating},
 	{"late tail, validating", "a replica whose reading of the log gets no answers validates what it holds, and saves it", stageOptions{}, lateTailValidating},
 }

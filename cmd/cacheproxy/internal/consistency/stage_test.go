@@ -61,10 +61,11 @@ func newStage(t testing.TB, o stageOptions, redisOptions redistest.Options) *sta
 		o.horizon = 4 * time.Second
 	}
 	x := &stage{t: t, o: o, redis: redistest.StartWith(t, redisOptions), origin: newOrigin(t.(*testing.T))}
+	x.redis.Settle()
 	x.admin = x.redis.Admin()
 	x.log, x.logAdmin = x.redis, x.admin
 	if o.apart {
-		x.log = redistest.Start(t)
+		x.log = redistest.StartSettled(t)
 		x.logAdmin = x.log.Admin()
 	}
 	x.config = filepath.Join(t.TempDir(), "cacheproxy.yaml")
