@@ -66,6 +66,7 @@ type Follower struct {
 	clock   atomic.Pointer[reading] // of the last heartbeat that was accepted; nil = none was
 	whole   atomic.Int64            // the clock of Redis when all that the log held was applied, the last time that this is known of, in microseconds; 0 = it never was
 	sweeper Sweeper                 // nil = this replica takes no part in sweeping
+	named   time.Time               // when it last said that it may have sweeps in hand; of that goroutine alone
 	past    *past                   // what was purged; only without Redis
 	serving atomic.Bool             // registered, and all that was retained when it registered is applied
 

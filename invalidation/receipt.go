@@ -134,7 +134,7 @@ func (f *Follower) receipt(ctx context.Context, at Position) (*Receipt, error) {
 		r.Young = young > 0
 		end, bounded := ctx.Deadline()
 		vain := bounded && time.Until(end) < young && !fleet.since.IsZero() // it will not be complete by then
-		if ctx.Err() != nil || len(r.Lagging) == 0 && (!r.Young || vain) { // those that are silent are not waited for
+		if ctx.Err() != nil || len(r.Lagging) == 0 && (!r.Young || vain) {  // those that are silent are not waited for
 			return r, nil
 		}
 		timer := time.NewTimer(pause)

@@ -100,6 +100,7 @@ func (f *Follower) sweeping(s Sweeper) {
 			told = err.Error()
 			f.opt.Log.Warn("what was purged cannot be swept now; nobody serves it meanwhile", "replica", f.id, "error", told)
 		}
+		f.named = time.Time{} // Redis may be another one now
 		f.pause(sweepAgain)
 	}
 }
@@ -107,9 +108,11 @@ func (f *Follower) sweeping(s Sweeper) {
 // sweepNext takes one record from the queue, waiting for it, and sweeps.
 func (f *Follower) sweepNext(s Sweeper) error {
 	mine := f.log.sweeps + ":" + f.id
-	// Each time: others may think that it is gone, and Redis may go back.
-	if err := workerScript.Run(f.ctx, f.opt.Redis, []string{f.log.workers}, f.id).Err(); err != nil {
-		return fmt.Errorf("invalidation: waiting for a sweep: %w", err)
+	if time.Since(f.named) >= sweepWait { // again and again: others may think that it is gone, and Redis may go back
+		if err := workerScript.Run(f.ctx, f.opt.Redis, []string{f.log.workers}, f.id).Err(); err != nil {
+			return fmt.Errorf("invalidation: waiting for a sweep: %w", err)
+		}
+		f.named = time.Now()
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, sweepWait+f.opt.Timeout)
 	defer cancel()
@@ -132,18 +135,13 @@ func (f *Follower) sweepNext(s Sweeper) error {
 
 // sweepOne sweeps the record of a sequence that this replica has in hand.
 func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
-	id := seq + "-0"
-	r, err := f.log.ask(f.ctx, "swept", id, id, false)
+	r, known, err := f.log.toSweep(f.ctx, seq)
 	if err != nil {
 		return err
 	}
-	list, err := f.log.notes(f.ctx, seq)
-	if err != nil {
-		return err
-	}
-	now, stop := list[0].note, list[0].stop
+	now, stop := known.note, known.stop
 	pass := 1
-	if list[0].again {
+	if known.again {
 		pass = 2
 	}
 	now.By, now.Running = f.id, false
@@ -169,7 +167,7 @@ func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
 		return errors.Join(err, noted, moved)
 	}
 	if pass == 2 && now.Passes == 0 {
-		f.addFirst(seq, &now, list[0].Tally)
+		f.addFirst(seq, &now, known.Tally)
 	}
 	now.Passes = pass
 	_, _, err = f.log.note(f.ctx, mine, seq, &now, true)
@@ -207,8 +205,10 @@ func (f *Follower) sweepNoting(s Sweeper, r *Record, mine string, pass int, now 
 		}
 		return nil
 	}
-	if err := tell(Tally{}); err != nil {
-		return err
+	if r.Kind != KindURL { // which is mostly over before anybody could have asked
+		if err := tell(Tally{}); err != nil {
+			return err
+		}
 	}
 	told := time.Now()
 	found, err := s.Sweep(f.ctx, r, func(t Tally) error {

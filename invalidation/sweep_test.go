@@ -112,7 +112,7 @@ func TestCancelledSweep(t *testing.T) {
 	server := redistest.StartSettled(t)
 	f := newFleet(t, server.URL, 1, func(o *Options) { o.Horizon = 2 * time.Second })[0]
 	m := f.Table().Mark()
-	waiting := purge(t, f, Purge{Kind: KindURL, Selector: "http://a.example/"}, limit).Sequence
+	waiting := purge(t, f, Purge{Kind: KindPattern, Selector: "http://a.example/*"}, limit).Sequence
 	cancel := func(seq Seq, want Cancelled) {
 		t.Helper()
 		if got, err := f.Cancel(t.Context(), seq, "me"); err != nil || got != want {
@@ -124,7 +124,7 @@ func TestCancelledSweep(t *testing.T) {
 	if o := outcome(t, f, waiting); o.State != SweepCancelled || o.Cancelled != "me" {
 		t.Errorf("%+v", o)
 	}
-	running := purge(t, f, Purge{Kind: KindURL, Selector: "http://a.example/b"}, limit).Sequence
+	running := purge(t, f, Purge{Kind: KindPattern, Selector: "http://a.example/b*"}, limit).Sequence
 	s := newScripted()
 	f.Sweep(s)
 	s.await(t, running) // the first is not swept

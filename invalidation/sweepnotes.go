@@ -99,22 +99,57 @@ func (l *redisLog) notes(ctx context.Context, seqs ...string) ([]noted, error) {
 	if len(seqs) == 0 {
 		return nil, nil
 	}
-	const each = 3
-	fields := make([]string, 0, each*len(seqs))
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return parseNotes(l.client.HMGet(ctx, l.done, noteFields(seqs...)...))
+}
+
+// toSweep is the record of a sequence, nil where the log does not hold it, and what is noted of its sweep.
+func (l *redisLog) toSweep(ctx context.Context, seq string) (*Record, noted, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	pipe := l.client.Pipeline()
+	messages := pipe.XRange(ctx, l.log, seq+"-0", seq+"-0")
+	fields := pipe.HMGet(ctx, l.done, noteFields(seq)...)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, noted{}, fmt.Errorf("invalidation: asking for what is to be swept: %w", err)
+	}
+	records, err := parseRecords(messages.Val())
+	if err != nil {
+		return nil, noted{}, err
+	}
+	list, err := parseNotes(fields)
+	switch {
+	case err != nil:
+		return nil, noted{}, err
+	case len(records) == 0:
+		return nil, list[0], nil
+	}
+	return records[0], list[0], nil
+}
+
+// noteFields are those of records, as parseNotes wants them.
+func noteFields(seqs ...string) []string {
+	fields := make([]string, 0, fieldsNoted*len(seqs))
 	for _, seq := range seqs {
 		fields = append(fields, seq, seq+":again", seq+":stop")
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	values, err := l.client.HMGet(ctx, l.done, fields...).Result()
+	return fields
+}
+
+const fieldsNoted = 3 // of each record
+
+func parseNotes(reply *redis.SliceCmd) ([]noted, error) {
+	values, err := reply.Result()
 	if err != nil {
 		return nil, fmt.Errorf("invalidation: asking how far sweeps are: %w", err)
 	}
-	list := make([]noted, len(seqs))
+	list := make([]noted, len(values)/fieldsNoted)
 	for i := range list {
-		text, _ := values[each*i].(string)
-		_, list[i].again = values[each*i+1].(string)
-		list[i].stop, _ = values[each*i+2].(string)
+		of := values[fieldsNoted*i:]
+		text, _ := of[0].(string)
+		_, list[i].again = of[1].(string)
+		list[i].stop, _ = of[2].(string)
 		if list[i].note, err = parseNote(text); err != nil {
 			return nil, err
 		}
