@@ -7,7 +7,10 @@
 // names it.
 //
 // It assumes that a replica's clock runs at about the rate of the others', that Redis keeps what it has acknowledged or loses its newest records
-// only, and that replicas have registered: one that could not register yet says so in /readyz and is not covered.
+// only, and that replicas have registered: one that could not register yet says so in /readyz and is not covered. A Redis that has forgotten who
+// follows, when it was emptied, started again or replaced, hears of those that it serves within a second or so, and receipts are complete only
+// 3 s after that (young). What is left: one that is cut off from Redis when it is forgotten, and for longer than that, is named by those who have
+// known it, and by nobody who was started since; if it is strict, as they are, it serves nothing any more by then.
 //
 // # How
 //

@@ -172,8 +172,8 @@ func (r *replica) forgotten() {
 }
 
 // settle waits until every replica is registered and knows of every other. It is done before and after Redis goes back: who was started when the
-// others were forgotten there, and have not registered again, does not know that there were others, and its receipts speak for too few. That is a
-// limit of the promise, which is not tested here.
+// others were forgotten there does not know of one that is cut off for so long that it would be called silent, and its receipts do not speak for
+// that. It is a limit of the promise, which is not tested here.
 func (w *world) settle() {
 	for _, r := range w.replicas[:base] {
 		w.until(r.name+" knows all", func() bool {
