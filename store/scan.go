@@ -262,7 +262,7 @@ func (p *keyPattern) patterns(k keyspace) []string {
 	if p.stars > maxKeyStars {
 		text = head + "*"
 	}
-	prefix := escapeGlob(k.entry)
+	prefix := invalidation.EscapeGlob(k.entry)
 	whole := prefix + text + "}:*"
 	if len(head) > maxKeyURL { // where it is cut
 		head = ""
@@ -275,11 +275,4 @@ func (p *keyPattern) patterns(k keyspace) []string {
 		return []string{whole}
 	}
 	return []string{whole, cut}
-}
-
-// escapeGlob makes a pattern that matches this text alone.
-func escapeGlob(text string) string {
-	var p keyPattern
-	p.literal(text)
-	return string(p.text)
 }
