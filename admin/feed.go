@@ -223,7 +223,7 @@ func (f *Feed) enter(l *listener) *problemDetails {
 func (f *Feed) leave(l *listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.handlers.Done()
+	defer f.handlers.Done() // when it is no listener any more
 	others := slices.DeleteFunc(slices.Clone(*f.listeners.Load()), func(other *listener) bool { return other == l })
 	if len(others) == 0 {
 		f.listeners.Store(nil)

@@ -12,8 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"cacheproxy/internal/bubble"
 )
 
 // line is a request as the access log has it, by what filters look at.
@@ -296,7 +297,7 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{Net: "pipe", Name: "pipe"}
 // The bounds of the server around it on reading a request, and its own on writing, do not end a stream on which nothing passes for a
 // while; a reader that stops reading is let go.
 func TestQuietStreamLives(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		f := NewFeed()
 		listener := make(pipes)
 		server := &http.Server{Handler: f, ReadTimeout: 30 * time.Second}

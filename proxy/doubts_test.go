@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cacheproxy/internal/bubble"
 	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 )
@@ -28,7 +29,7 @@ type stack struct {
 // onStack runs f in a bubble, and closes.
 func onStack(t *testing.T, f func(*stack)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		s := &stack{t: t, m: metrics.New(), ledger: ledger{receipt: &invalidation.Receipt{Sequence: 7, Applied: []string{"r"}}}}
 		s.Doubts = NewDoubts(DoubtsOptions{Metrics: s.m, Log: slog.New(slog.DiscardHandler), Purge: func(ctx context.Context, p invalidation.Purge) (*invalidation.Receipt, error) {
 			if err := p.Check(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cacheproxy/internal/bubble"
 	"cacheproxy/store"
 )
 
@@ -75,7 +76,7 @@ func (s *stage) wantCalls(n int) {
 // onStage runs f in a bubble with a Handler.
 func onStage(t *testing.T, f func(*stage), change ...func(*Options)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		s := &stage{t: t, calls: make(chan *call)}
 		st, err := store.New(store.Options{NearSize: 32 << 20})
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cacheproxy/internal/bubble"
 )
 
 var errDown = errors.New("down")
@@ -16,7 +18,7 @@ var errDown = errors.New("down")
 // The life of a breaker in the time of a bubble: three failures in a row open it, a probe after each cooldown asks, the first
 // answer closes it.
 func TestBreaker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		var probes atomic.Int64
 		var up atomic.Bool
 		probe := func(context.Context) error {
@@ -82,7 +84,7 @@ func TestBreaker(t *testing.T) {
 
 // The outage is told as a time with its unit, in JSON too.
 func TestBreakerSaysHowLongItWasOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		var text strings.Builder
 		b := newBreaker(BreakerOptions{Failures: 1, Cooldown: time.Second}, func(context.Context) error { return nil }, nil,
 			slog.New(slog.NewJSONHandler(&text, nil)))
@@ -98,7 +100,7 @@ func TestBreakerSaysHowLongItWasOpen(t *testing.T) {
 }
 
 func TestBreakerCloses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		started := make(chan struct{})
 		probe := func(ctx context.Context) error {
 			close(started)
@@ -115,7 +117,7 @@ func TestBreakerCloses(t *testing.T) {
 			t.Error("closed by closing")
 		}
 	})
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		b := newBreaker(BreakerOptions{Failures: 1}, nil, nil, slog.New(slog.DiscardHandler))
 		b.close()
 		b.failure(errDown) // starts nothing

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/internal/bubble"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
 )
@@ -76,7 +77,7 @@ func (h *held) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipel
 // The first lookups go at once, each alone; those that come while they are under way go together when one of them ends, whoever of them has
 // left, and an error of the connection is everybody's.
 func TestGathering(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		h := newHeld()
 		defer h.Close()
 		g := newGatherer(h)
@@ -141,7 +142,7 @@ func TestGathering(t *testing.T) {
 
 // Who leaves when it is its turn to send for others sends all the same.
 func TestLeaderLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		h := newHeld()
 		defer h.Close()
 		g := newGatherer(h)
@@ -163,7 +164,7 @@ func TestLeaderLeaves(t *testing.T) {
 
 // A Redis that stops answering takes no lookup more time than it has, the one that sends for others included.
 func TestGatheredLookupsEndInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		const timeout = 50 * time.Millisecond
 		h := newHeld()
 		defer h.Close()

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"cacheproxy/internal/bubble"
 	"cacheproxy/policy"
 )
 
@@ -109,7 +109,7 @@ func TestNearVariantCapDropsTheFirstToExpire(t *testing.T) {
 }
 
 func TestNearExpiry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		s := newStore(t, Options{})
 		const url = "http://a.example/v"
 		key := policy.Key{URL: url}

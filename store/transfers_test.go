@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 
 	"github.com/redis/go-redis/v9"
+
+	"cacheproxy/internal/bubble"
 )
 
 // under counts how many chunks are being read at once, at the most.
@@ -91,7 +93,7 @@ func TestManyWantOneBody(t *testing.T) {
 	d.Body, d.Chunked, d.Length, d.Fill = nil, true, 1<<21, 1
 	e := mustEntry(t, d)
 	for _, fails := range []error{nil, errDown} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Run(t, func(t *testing.T) {
 			h := &heldCount{Client: redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}), let: make(chan error)}
 			defer h.Close()
 			h.AddHook(h)

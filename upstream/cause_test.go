@@ -15,9 +15,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"cacheproxy/internal/bubble"
 	"cacheproxy/metrics"
 )
 
@@ -252,7 +252,7 @@ func TestTimeouts(t *testing.T) {
 		{"TLS handshake", Options{URL: "https://h", ConnectTimeout: 10 * time.Second}, ConnectionTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Run(t, func(t *testing.T) {
 				m := metrics.New()
 				tt.o.Metrics = m
 				u, end := pipeUpstream(t, tt.o, silent)
@@ -269,7 +269,7 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestCallerGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		m := metrics.New()
 		u, end := pipeUpstream(t, Options{URL: "http://h", Metrics: m, IdleTimeout: time.Hour}, func(c net.Conn, r *bufio.Reader) {
 			if strings.HasPrefix(readHead(r), "GET /body") {

@@ -15,9 +15,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"cacheproxy/internal/bubble"
 	"cacheproxy/metrics"
 )
 
@@ -25,7 +25,7 @@ func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func TestIdleTimeout(t *testing.T) {
 	for _, scheme := range []string{"Content-Length: 6\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\n"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Run(t, func(t *testing.T) {
 			m := metrics.New()
 			u, end := pipeUpstream(t, Options{URL: "http://h", IdleTimeout: time.Minute, Metrics: m}, func(c net.Conn, r *bufio.Reader) {
 				readHead(r)
@@ -57,7 +57,7 @@ func TestIdleTimeout(t *testing.T) {
 }
 
 func TestSlowReaderIsNoGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		u, end := pipeUpstream(t, Options{URL: "http://h", IdleTimeout: time.Minute}, answer("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabcdef"))
 		defer end()
 		resp, err := u.RoundTrip(get(t))
@@ -79,7 +79,7 @@ func TestSlowReaderIsNoGap(t *testing.T) {
 
 // TestUpgradePassesUntouched also shows that IdleTimeout does not apply after a 101.
 func TestUpgradePassesUntouched(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		u, end := pipeUpstream(t, Options{URL: "http://h", IdleTimeout: time.Second}, func(c net.Conn, r *bufio.Reader) {
 			readHead(r)
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
@@ -146,7 +146,7 @@ func TestTrailersAndInterimResponses(t *testing.T) {
 func TestConnectionsAreKept(t *testing.T) {
 	dials := 0
 	var end func()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		var u *Upstream
 		u, end = pipeUpstream(t, Options{URL: "http://h", IdleTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
 			dials++
@@ -180,7 +180,7 @@ func TestConnectionsAreKept(t *testing.T) {
 }
 
 func TestCloseWhileReading(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		m := metrics.New()
 		u, end := pipeUpstream(t, Options{URL: "http://h", IdleTimeout: time.Minute, Metrics: m}, func(c net.Conn, r *bufio.Reader) {
 			readHead(r)
