@@ -342,9 +342,11 @@ func TestSweepOfADeadReplica(t *testing.T) {
 	key := r.far.keys.of(purged).entryKey(e.variant())
 	value := admin.Get(t.Context(), key).Val()
 	r.purge(t, byURL(false))
-	eventually(t, "swept", func() bool { return admin.Exists(t.Context(), key).Val() == 0 })
-	// As if the first had not been swept, but taken by one that died.
 	seq := strings.TrimSuffix(admin.XRevRangeN(t.Context(), "cp:{inv}:log", "+", "-", 1).Val()[0].ID, "-0")
+	eventually(t, "swept, and noted", func() bool {
+		return admin.Exists(t.Context(), key).Val() == 0 && strings.Contains(admin.HGet(t.Context(), "cp:{inv}:swept", seq).Val(), `"passes":1`)
+	})
+	// As if the first had not been swept, but taken by one that died.
 	admin.Set(t.Context(), key, value, time.Hour)
 	admin.HSet(t.Context(), r.far.keys.of(purged).root, e.variant(), fillHex(e.Fill())+" 99999999999999 1 ")
 	admin.HDel(t.Context(), "cp:{inv}:swept", seq)
