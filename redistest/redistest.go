@@ -128,19 +128,27 @@ func binary(t testing.TB) string {
 	return ""
 }
 
-// freePort returns a loopback port that was free a moment ago. It is taken from below the range from which kernels pick the
-// ports of outgoing connections and of listeners on port 0 (32768 and up on Linux), so that nobody moves in while a server or
+// freePort returns a loopback port that nobody uses, for as long as the test runs: a UDP socket of the same number, on which nobody speaks, keeps
+// those away who come for one by this function, in this process or another. It is taken from below the range from which kernels pick the
+// ports of outgoing connections and of listeners on port 0 (32768 and up on Linux), so that nobody else moves in while a server or
 // a fault proxy is down and means to come back; and below 55536, because Redis Cluster's bus listens on port + 10000.
 func freePort(t testing.TB) int {
 	t.Helper()
 	const low, high = 20000, 32000
 	for range 100 {
 		port := low + rand.IntN(high-low)
-		l, err := net.Listen("tcp", loopback(port))
-		if err == nil {
-			l.Close()
-			return port
+		place, err := net.ListenPacket("udp", loopback(port))
+		if err != nil {
+			continue
 		}
+		l, err := net.Listen("tcp", loopback(port))
+		if err != nil {
+			place.Close()
+			continue
+		}
+		l.Close()
+		t.Cleanup(func() { place.Close() })
+		return port
 	}
 	t.Fatalf("redistest: no free port between %d and %d", low, high)
 	return 0

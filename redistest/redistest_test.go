@@ -239,3 +239,15 @@ func TestCleanupEndsTheServer(t *testing.T) {
 		t.Errorf("signal 0 to pid %d: %v, want no such process", pid, err)
 	}
 }
+
+// A port that was given out is given to nobody else, also while nothing listens on it.
+func TestPortsAreKept(t *testing.T) {
+	seen := make(map[int]bool)
+	for range 500 {
+		port := freePort(t)
+		if seen[port] {
+			t.Fatalf("%d twice", port)
+		}
+		seen[port] = true
+	}
+}

@@ -152,10 +152,11 @@ func (k *kitchen) port(written string) string {
 
 var quietPorts sync.Map // those that were given out
 
-// quietPort is a free port below those that the system gives to whoever asks for any, so that nobody takes it before it is used.
+// quietPort is a free port below those that the system gives to whoever asks for any, and below those of redistest, so that nobody takes it before
+// it is used.
 func quietPort(t *testing.T) int {
 	t.Helper()
-	const first, beyond = 10_000, 32_000
+	const first, beyond = 10_000, 20_000
 	for range 1000 {
 		port := first + rand.IntN(beyond-first)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
