@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 	"cacheproxy/store"
 )
@@ -192,7 +193,7 @@ func parseStatus(text string) (r statusRange, err error) {
 }
 
 func parseURLGlob(pattern string) (urlGlob, error) {
-	if strings.Contains(pattern, "://") {
+	if invalidation.HasScheme(pattern) {
 		return urlGlob{}, fmt.Errorf("%q has a scheme, which is not in the log: write host and path, or the path alone", pattern)
 	}
 	g, err := policy.CompileGlob(pattern)

@@ -167,8 +167,9 @@ func (p *Purge) filters() (f invalidation.Filters, err error) {
 // without the default port, the rest byte for byte. A URL without a scheme stays so.
 func cacheURL(text string) (string, error) {
 	scheme, bare := "", text
-	if before, rest, found := strings.Cut(text, "://"); found {
-		scheme, bare = strings.ToLower(before), rest
+	if invalidation.HasScheme(text) {
+		scheme, bare, _ = strings.Cut(text, "://")
+		scheme = strings.ToLower(scheme)
 	}
 	asked := proxy.Question{URL: "http://" + bare}
 	if scheme != "" {
@@ -217,7 +218,7 @@ func cacheURLs(texts []string) ([]string, error) {
 func originOf(text string) (string, error) {
 	url, err := cacheURL(text)
 	origin, isRoot := strings.CutSuffix(url, "/")
-	if err != nil || !isRoot || !strings.Contains(text, "://") || strings.Count(origin, "/") != 2 {
+	if err != nil || !isRoot || !invalidation.HasScheme(text) || strings.Count(origin, "/") != 2 {
 		return "", fmt.Errorf("origin is %.100q: write scheme://host, with the port unless it is the scheme's own", text)
 	}
 	return origin, nil

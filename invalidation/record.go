@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -98,7 +97,7 @@ func (p *Purge) Check() error {
 		if p.Group == "" || len(p.Group) > maxTag {
 			add("group has %d bytes: want 1 to %d", len(p.Group), maxTag)
 		}
-		if !strings.Contains(p.Origin, "://") || len(p.Origin) > maxSelector {
+		if !HasScheme(p.Origin) || len(p.Origin) > maxSelector {
 			add("origin is %.100q: want scheme://host", p.Origin)
 		}
 	case KindAll:
@@ -119,7 +118,7 @@ func (p *Purge) checkURLs() error {
 	var errs []error
 	size := 0
 	for _, url := range p.URLs {
-		if size += len(url); !strings.Contains(url, "://") {
+		if size += len(url); !HasScheme(url) {
 			errs = append(errs, fmt.Errorf("urls: %.100q has no scheme, which a URL by itself may do without, and one of several not", url))
 		}
 	}
@@ -188,5 +187,5 @@ func (r *Record) Position() Position { return Position{r.Epoch, r.Seq} }
 // by one.
 func (r *Record) simple() bool {
 	return r.Filters.empty() && r.Kind != KindPattern && !(r.MatchAll && len(r.Tags) > 1) &&
-		(r.Kind != KindURL || r.URLs != nil || strings.Contains(r.Selector, "://"))
+		(r.Kind != KindURL || r.URLs != nil || HasScheme(r.Selector))
 }

@@ -25,7 +25,7 @@ func (r *listed) isAbout(s *Subject) bool {
 	case KindURL:
 		return slices.ContainsFunc(r.CacheURLs(), func(url string) bool { return sameURL(url, s.URL) })
 	case KindPattern:
-		if strings.Contains(r.Selector, "://") {
+		if HasScheme(r.Selector) {
 			return r.glob.Match(s.URL)
 		}
 		return r.glob.Match(withoutScheme(s.URL))
@@ -42,9 +42,18 @@ func (r *listed) isAbout(s *Subject) bool {
 	return true
 }
 
+// HasScheme reports whether a URL, or a pattern over URLs, begins with a scheme: else it is of any. "://" may also stand further behind, in a path or
+// a query.
+func HasScheme(selector string) bool {
+	scheme, _, found := strings.Cut(selector, "://")
+	return found && !strings.ContainsFunc(scheme, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune(`+-*?[]^\`, c))
+	})
+}
+
 // sameURL compares a selector, which may lack the scheme, with a cache URL.
 func sameURL(selector, url string) bool {
-	if strings.Contains(selector, "://") {
+	if HasScheme(selector) {
 		return selector == url
 	}
 	return selector == withoutScheme(url)

@@ -52,6 +52,19 @@ var selections = []struct {
 	{"a group with a filter", Purge{Kind: KindGroup, Origin: "https://shop.example", Group: "g", Filters: Filters{MinSize: 1}}, true},
 }
 
+// A scheme stands at the begin; what is further behind is of a path or a query.
+func TestHasScheme(t *testing.T) {
+	for selector, want := range map[string]bool{
+		"https://shop.example/": true, "HTTP://a": true, "*://a/*": true, "http?://a": true, "http[s]://a": true, "svn+ssh2://a": true,
+		"": false, "shop.example/": false, "shop.example:80//": false, "shop.example/go?u=https://*": false, "shop.example?u=http://a": false,
+		"*/redirect/https://a.example/": false, "*.example/*://*": false,
+	} {
+		if HasScheme(selector) != want {
+			t.Errorf("%q: %v", selector, !want)
+		}
+	}
+}
+
 func TestSelections(t *testing.T) {
 	for _, tt := range selections {
 		t.Run(tt.name, func(t *testing.T) {

@@ -250,7 +250,10 @@ func eventually(t *testing.T, what string, is func() bool) {
 func TestSweep(t *testing.T) {
 	long := "http://a.example/long/" + strings.Repeat("x", 2000)
 	tagged := func(d *Draft) { d.Tags = []string{"x", policy.GroupTag("g")} }
+	redirect := "http://a.example/go?u=https://b.example/"
 	for name, p := range map[string]invalidation.Purge{
+		"redirect":          {Kind: invalidation.KindURL, Selector: "a.example/go?u=https://b.example/"},
+		"redirects":         {Kind: invalidation.KindPattern, Selector: "a.example/go?u=https://*"},
 		"URL":               {Kind: invalidation.KindURL, Selector: purged},
 		"URL of any scheme": {Kind: invalidation.KindURL, Selector: "a.example/purged"},
 		"long URL":          {Kind: invalidation.KindURL, Selector: long},
@@ -266,8 +269,11 @@ func TestSweep(t *testing.T) {
 				server := redistest.StartSettled(t)
 				r := newReplicas(t, server, 1)[0]
 				selected := purged
-				if strings.HasPrefix(name, "long") {
+				switch {
+				case strings.HasPrefix(name, "long"):
 					selected = long
+				case strings.HasPrefix(name, "redirect"):
+					selected = redirect
 				}
 				e := r.stored(t, selected, tagged, func(d *Draft) { d.Header.Set("Content-Type", "text/purged") })
 				kept := r.stored(t, other, func(d *Draft) { d.Tags = []string{"y"} })

@@ -176,7 +176,7 @@ func (k keyspace) patternsOf(record *invalidation.Record) []string {
 		return []string{k.entry + "*"}
 	}
 	var p keyPattern
-	if !strings.Contains(record.Selector, "://") { // of any scheme
+	if !invalidation.HasScheme(record.Selector) { // of any scheme
 		p.any()
 	}
 	for part := range glob.Parts() {

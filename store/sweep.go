@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -55,7 +54,7 @@ func (r *far) tally(ctx context.Context, record *invalidation.Record, t *tally) 
 
 // urlsOf are the cache URLs that those of a purge stand for.
 func urlsOf(urls ...string) []string {
-	if len(urls) == 1 && !strings.Contains(urls[0], "://") {
+	if len(urls) == 1 && !invalidation.HasScheme(urls[0]) {
 		return []string{"http://" + urls[0], "https://" + urls[0]}
 	}
 	return urls
