@@ -27,6 +27,8 @@ type Sweep struct {
 	Walked int64                   `json:"walked,omitempty"`       // keys gone through, where it goes through all ...
 	Of     int64                   `json:"of,omitempty"`           // ... of about so many
 	Who    string                  `json:"cancelled_by,omitempty"` // who has cancelled it
+	// Merged is the sequence of a newer purge of the same, in whose sweep this one's is contained: what is told is of that.
+	Merged invalidation.Seq `json:"merged,omitempty"`
 }
 
 // Held is what something is stored of, to be told whose purge has matched nothing.
@@ -39,7 +41,7 @@ type Held struct {
 func (p *purging) outcomeOf(o *invalidation.Outcome) *Outcome {
 	told := &Outcome{
 		Matched: o.Matched, Swept: o.Swept, Bytes: o.Bytes, Sample: p.shown(o.Sample),
-		Sweep: Sweep{State: o.State, By: o.By, Walked: o.Walked, Of: o.Of, Who: o.Cancelled},
+		Sweep: Sweep{State: o.State, By: o.By, Walked: o.Walked, Of: o.Of, Who: o.Cancelled, Merged: o.Merged},
 	}
 	if !o.At.IsZero() {
 		told.Sweep.At = &o.At

@@ -14,9 +14,10 @@
 -- ARGV[5]  older_than in microseconds, 0 = none
 -- ARGV[6]  nonce of the record that the log has lost and that this one stands for; "" = none
 -- ARGV[7]  for how many milliseconds it is remembered that it was appended again
+-- ARGV[8]  sequence of the lost record; "" = none
 --
 -- Returns {SEQ, epoch, p, q, b}, each a string. It returns nothing with ARGV[1] empty and a log that holds something, and where
--- another replica has appended the lost record again.
+-- another replica has appended the lost record again, or the history has it: then it was not lost, but trimmed when it was swept for good.
 
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if last and ARGV[1] == '' then
@@ -26,6 +27,12 @@ if ARGV[6] ~= '' then
 	local again = redis.call('HGET', KEYS[3], ARGV[6])
 	if again and #redis.call('XRANGE', KEYS[1], again .. '-0', again .. '-0') > 0 then
 		return {}
+	end
+	local past = redis.call('XRANGE', KEYS[4], ARGV[8] .. '-0', ARGV[8] .. '-0')[1]
+	for i = 1, past and #past[2] or 0, 2 do
+		if past[2][i] == 'n' and past[2][i + 1] == ARGV[6] then
+			return {}
+		end
 	end
 end
 local time = redis.call('TIME')

@@ -76,12 +76,16 @@ func (f *Follower) Recorded(ctx context.Context, seq Seq) (*Event, error) {
 		return nil, err
 	}
 	list, err := f.events(ctx, records)
-	if err == nil && len(list) == 0 {
-		list, err = f.log.pastBetween(ctx, id, id, 1)
+	if err == nil && (len(list) == 0 || list[0].Outcome.At.IsZero()) { // it may have been trimmed after it was found
+		var past []*Event
+		if past, err = f.log.pastBetween(ctx, id, id, 1); len(past) > 0 {
+			list = past
+		}
 	}
-	if len(list) == 0 {
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
+	list[0].Outcome, err = f.log.followed(ctx, list[0].Outcome)
 	return list[0], err
 }
 

@@ -106,24 +106,27 @@ func decodePurge(text string) (p Purge, err error) {
 
 // append gives the purge its place. A purge of no kind begins an epoch where the log holds nothing, and is nil where it holds something.
 func (l *redisLog) append(ctx context.Context, p Purge) (*Record, error) {
-	return l.appendFor(ctx, p, "")
+	return l.appendFor(ctx, p, nil)
 }
 
 // rememberAgain is for how long it is remembered that a record was appended again: longer than replicas take to notice a loss. A copy that one
 // appends later costs some fetches and no more.
 const rememberAgain = time.Hour
 
-// appendAgain appends a record that the log has lost, unless another replica has done so: then it is nil.
+// appendAgain appends a record that the log has lost, unless another replica has done so, or it was trimmed as it should be: then it is nil.
 func (l *redisLog) appendAgain(ctx context.Context, lost *Record) (*Record, error) {
 	p := lost.Purge
 	p.Filters.OlderThan = 0 // it was counted from then: StoredBefore says what it meant
-	return l.appendFor(ctx, p, hex64(lost.Nonce))
+	return l.appendFor(ctx, p, lost)
 }
 
 // appendFor appends a purge in place of a lost record, where there is one.
-func (l *redisLog) appendFor(ctx context.Context, p Purge, lost string) (*Record, error) {
+func (l *redisLog) appendFor(ctx context.Context, p Purge, lost *Record) (*Record, error) {
 	r := &Record{Purge: p, Nonce: rand.Uint64()}
-	text := ""
+	text, lostNonce, lostSeq := "", "", ""
+	if lost != nil {
+		lostNonce, lostSeq = hex64(lost.Nonce), lost.Seq.String()
+	}
 	if p.Kind != "" {
 		var err error
 		if text, err = p.encode(); err != nil {
@@ -133,7 +136,7 @@ func (l *redisLog) appendFor(ctx context.Context, p Purge, lost string) (*Record
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	reply, err := appendScript.Run(ctx, l.client, []string{l.log, l.sweeps, l.again, l.history},
-		text, hex64(r.Nonce), hex64(rand.Uint64()), l.channel, p.Filters.OlderThan.Microseconds(), lost, rememberAgain.Milliseconds()).StringSlice()
+		text, hex64(r.Nonce), hex64(rand.Uint64()), l.channel, p.Filters.OlderThan.Microseconds(), lostNonce, rememberAgain.Milliseconds(), lostSeq).StringSlice()
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("invalidation: appending to the log: %w", err)

@@ -161,3 +161,31 @@ func TestSweepTakenInVain(t *testing.T) {
 		}
 	}
 }
+
+// Who was cut off until what it remembers was swept for good, and trimmed, does not have all that forgotten a second time.
+func TestWhatWasTrimmedIsNotAppendedAgain(t *testing.T) {
+	server := redistest.StartSettled(t)
+	fault := server.Fault()
+	change := func(o *Options) { o.Horizon = time.Second }
+	here, away := newFleet(t, server.URL, 1, change)[0], newFleet(t, fault.URL, 1, change, func(o *Options) { o.Instance = "away" })[0]
+	seq := purge(t, here, Purge{Kind: KindAll}, limit).Sequence
+	fault.Cut()
+	missed := purge(t, here, Purge{Kind: KindTag, Tags: []string{"x"}}, 0).Sequence
+	purge(t, here, Purge{Kind: KindTag, Tags: []string{"y"}}, 0)
+	here.Sweep(sweeping(func(*Record) {}))
+	await(t, "trimmed", func() bool {
+		e, err := here.Recorded(t.Context(), missed)
+		return err == nil && e != nil && e.Past
+	})
+	epoch := away.Table().Epoch()
+	if m := (Mark{Position: Position{Epoch: epoch, Seq: seq - 1}}); !forbids(away, m, "http://a.example/") {
+		t.Fatal("forgotten by who heard of nothing")
+	}
+	last := func() string { return server.Admin().XRevRangeN(t.Context(), "cp:{inv}:log", "+", "-", 1).Val()[0].ID }
+	before := last()
+	fault.Heal()
+	await(t, "following again", func() bool { return away.position().Seq.String()+"-0" == before && away.Registered() })
+	if after := last(); after != before {
+		t.Errorf("appended again: %v", server.Admin().XRevRangeN(t.Context(), "cp:{inv}:log", "+", "-", 1).Val())
+	}
+}

@@ -88,6 +88,7 @@ func (f *Follower) sweeping(s Sweeper) {
 			if err = errors.Join(f.adopt(), f.sweepOld()); err == nil {
 				look = time.Now().Add(min(orphanChecks, f.opt.Horizon/2))
 			}
+			f.named = time.Time{} // adopt has struck this replica off
 		}
 		if err == nil {
 			err = f.sweepNext(s)
@@ -139,19 +140,40 @@ func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
 	if err != nil {
 		return err
 	}
-	now, stop := known.note, known.stop
-	pass := 1
-	if known.again {
-		pass = 2
-	}
+	now, pass := known.note, known.pass()
 	now.By, now.Running = f.id, false
-	switch {
-	case r == nil || now.Passes >= pass: // it was lost, and appended again; or somebody else was faster
+	if r == nil || now.Passes >= pass { // it was lost, and appended again; or somebody else was faster
 		_, _, err := f.log.note(f.ctx, mine, seq, &now, true)
 		return err
-	case pass == 1 && stop != "":
+	}
+	newer := Seq(0)
+	if pass == 2 || known.stop == "" {
+		newer, err = f.sweepCovering(s, r, &known, mine)
+	}
+	if err == nil && newer == 0 {
+		err = f.sweepRecord(s, r, &known, mine)
+	}
+	if err != nil {
+		_, _, moved := f.log.move(f.ctx, mine, f.log.sweeps, "RIGHT", "RIGHT")
+		return errors.Join(err, moved)
+	}
+	if newer > 0 {
+		now.Merged, now.Passes = newer, pass
+		_, _, err = f.log.note(f.ctx, mine, seq, &now, true)
+	}
+	return err
+}
+
+// sweepRecord sweeps a record, unless the sweep is cancelled, and notes what has come of it.
+func (f *Follower) sweepRecord(s Sweeper, r *Record, known *noted, mine string) (err error) {
+	seq, now, stop, pass := r.Seq.String(), known.note, known.stop, known.pass()
+	now.By, now.Running = f.id, false
+	if pass == 1 {
+		now.Merged = 0
+	}
+	if pass == 1 && stop != "" {
 		err = errCancelled
-	default:
+	} else {
 		err = f.sweepNoting(s, r, mine, pass, &now)
 	}
 	switch {
@@ -163,8 +185,7 @@ func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
 	case errors.Is(err, errGone):
 	case err != nil:
 		_, _, noted := f.log.note(f.ctx, mine, seq, &now, false)
-		_, _, moved := f.log.move(f.ctx, mine, f.log.sweeps, "RIGHT", "RIGHT")
-		return errors.Join(err, noted, moved)
+		return errors.Join(err, noted)
 	}
 	if pass == 2 && now.Passes == 0 {
 		f.addFirst(seq, &now, known.Tally)

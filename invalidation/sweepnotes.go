@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -49,12 +50,13 @@ type note struct {
 	By        string `json:"by,omitempty"`
 	At        int64  `json:"at"` // microseconds since 1970 by the clock of By
 	Cancelled string `json:"cancelled,omitempty"`
+	Merged    Seq    `json:"merged,omitempty"` // the newer record that is swept in its place (merge.go)
 	Tally
 }
 
 // outcome is what the note tells. stop is who has cancelled the sweep, as far as that is not in the note yet.
 func (n *note) outcome(stop string) Outcome {
-	o := Outcome{State: SweepQueued, By: n.By, Cancelled: n.Cancelled, Tally: n.Tally}
+	o := Outcome{State: SweepQueued, By: n.By, Cancelled: n.Cancelled, Merged: n.Merged, Tally: n.Tally}
 	if n.At > 0 {
 		o.At = time.UnixMicro(n.At).UTC()
 	}
@@ -216,17 +218,55 @@ func (f *Follower) Cancel(ctx context.Context, seq Seq, who string) (Cancelled, 
 	return Cancelled(reply), nil
 }
 
-// Outcome says how far the sweep of a record is.
+// Outcome says how far the sweep of a record is; where it is merged into that of a newer one, how far that is.
 func (f *Follower) Outcome(ctx context.Context, seq Seq) (Outcome, error) {
 	if f.log == nil {
 		o, _ := f.past.outcome(seq)
 		return o, nil
 	}
-	list, err := f.log.notes(ctx, seq.String())
+	told, _, err := f.log.outcome(ctx, seq)
 	if err != nil {
 		return Outcome{}, err
 	}
-	return list[0].outcome(list[0].stop), nil
+	return f.log.followed(ctx, told)
+}
+
+// outcome is Outcome of the record by itself. It reports whether anything is known of it.
+func (l *redisLog) outcome(ctx context.Context, seq Seq) (o Outcome, known bool, err error) {
+	list, err := l.notes(ctx, seq.String())
+	if err != nil {
+		return o, false, err
+	}
+	if one := list[0]; one.At > 0 || one.stop != "" {
+		return one.outcome(one.stop), true, nil
+	}
+	past, err := l.pastBetween(ctx, seq.String()+"-0", seq.String()+"-0", 1) // where it may have been trimmed to meanwhile
+	if err != nil || len(past) == 0 {
+		return list[0].outcome(""), false, err
+	}
+	return past[0].Outcome, true, nil
+}
+
+// maxMerged bounds how far it is followed what an outcome is merged into: that may be merged into a newer one too.
+const maxMerged = 16
+
+// followed is the outcome that this one is merged into, as far as anything is known of that.
+func (l *redisLog) followed(ctx context.Context, o Outcome) (Outcome, error) {
+	for range maxMerged {
+		if o.Merged == 0 {
+			break
+		}
+		newer, known, err := l.outcome(ctx, o.Merged)
+		if err != nil || !known {
+			return o, err
+		}
+		last := newer.Merged == 0
+		newer.Merged = cmp.Or(newer.Merged, o.Merged)
+		if o = newer; last {
+			break
+		}
+	}
+	return o, nil
 }
 
 // AwaitSwept waits until nothing more is to be expected of a sweep before the horizon is over, or until ctx ends, and says how far it is then. It

@@ -81,6 +81,7 @@ type Outcome struct {
 	By        string    // the replica that is at it, or was last
 	At        time.Time // when that was noted, by that replica's clock
 	Cancelled string    // who cancelled it
+	Merged    Seq       // the newer purge of the same, in whose sweep this one's is contained; 0 = it has its own
 	Tally
 }
 

@@ -4,7 +4,7 @@
 --
 -- KEYS[1]  the log (append.lua)
 -- KEYS[2]  P:{inv}:swept, a hash (sweepnotes.go)
--- KEYS[3]  P:{inv}:history, a stream. An entry's ID is "SEQ-0"; its fields are e, b and r as in the log, r perhaps shortened, and o (the note of
+-- KEYS[3]  P:{inv}:history, a stream. An entry's ID is "SEQ-0"; its fields are e, n, b and r as in the log, r perhaps shortened, and o (the note of
 --          its sweep, JSON, "" = none)
 -- ARGV[1]  how many the history holds, about
 -- ARGV[2]  the sequence before which it holds none
@@ -23,12 +23,12 @@ for i = 3, #ARGV, 2 do
 		break -- somebody else is at it
 	end
 	if text ~= '' then
-		local value = {e = '', b = '0'}
+		local value = {e = '', n = '', b = '0'}
 		for j = 1, #entry[2], 2 do
 			value[entry[2][j]] = entry[2][j + 1]
 		end
 		local noted = redis.call('HGET', KEYS[2], seq) or ''
-		local reply = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], entry[1], 'e', value.e, 'b', value.b, 'r', text, 'o', noted)
+		local reply = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], entry[1], 'e', value.e, 'n', value.n, 'b', value.b, 'r', text, 'o', noted)
 		if type(reply) == 'table' and reply.err then
 			failed = reply.err
 		end

@@ -26,9 +26,11 @@ func TestReceiptsOfAYoungRedis(t *testing.T) {
 			if name != "new" {
 				server.Settle()
 			}
-			f := newFleet(t, server.URL, 1)[0]
 			begin := time.Now()
-			if lose(t, server); name != "new" {
+			f := newFleet(t, server.URL, 1)[0]
+			if name != "new" {
+				begin = time.Now()
+				lose(t, server)
 				if r := purge(t, f, Purge{Kind: KindAll}, limit); !r.Complete() && !r.Young && len(r.Lagging) == 0 {
 					t.Errorf("%+v", r)
 				}

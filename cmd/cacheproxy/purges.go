@@ -149,6 +149,9 @@ func describePurge(p *admin.Purged) string {
 
 // outcomeText is what has come of a purge, in a few words.
 func outcomeText(o *admin.Outcome) string {
+	if o.Sweep.Merged > 0 {
+		return fmt.Sprintf("swept together with %s", o.Sweep.Merged)
+	}
 	switch o.Sweep.State {
 	case invalidation.SweepQueued:
 		return "not swept yet"

@@ -73,6 +73,9 @@ func (s *sheet) sweep(o *admin.Outcome, complete bool) {
 	if !complete {
 		nobody = "nobody who has applied the purge"
 	}
+	if o.Sweep.Merged > 0 {
+		defer s.more("together with purge %s, which is of the same", o.Sweep.Merged)
+	}
 	switch o.Sweep.State {
 	case invalidation.SweepQueued:
 		s.row("swept", "not yet; %s serves it meanwhile", nobody)
