@@ -155,6 +155,10 @@ func TestWhatCameOfAPurge(t *testing.T) {
 			admin.Outcome{Matched: 1000, Swept: 999, Sweep: admin.Sweep{State: invalidation.SweepTwice}}, "999 swept, 0 bytes",
 			"matched   1,000 stored responses, 0 bytes of body\nswept     999; the others were gone by then\n",
 		},
+		{
+			admin.Outcome{Matched: 2, Swept: 2, Sweep: admin.Sweep{State: invalidation.SweepOnce, Merged: 7}}, "swept together with 7",
+			"matched   2 stored responses, 0 bytes of body\nswept     all of it\n          together with purge 7, which is of the same\n",
+		},
 	} {
 		var out bytes.Buffer
 		s := &sheet{printer{w: &out}}
