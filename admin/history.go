@@ -35,6 +35,9 @@ func (p *purging) purged(e *invalidation.Event) Purged {
 	if told.Pattern != nil {
 		told.Pattern = new(p.ShownURL(*told.Pattern))
 	}
+	if told.URLs != nil {
+		told.URLs = p.shown(told.URLs) // a copy: the list is the table's
+	}
 	return told
 }
 

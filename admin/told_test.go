@@ -218,6 +218,7 @@ func TestHistoryShowsNoSecrets(t *testing.T) {
 	for _, p := range []invalidation.Purge{
 		{Kind: invalidation.KindURL, Selector: "http://a.example/?token=hush", Who: "response to POST", Passing: true},
 		{Kind: invalidation.KindPattern, Selector: "*?token=hush"},
+		{Kind: invalidation.KindURL, URLs: []string{"http://b.example/?token=hush", "http://c.example/?token=hush"}, Who: "response to POST", Passing: true},
 	} {
 		if _, err := f.Purge(t.Context(), p, 0); err != nil {
 			t.Fatal(err)
@@ -231,8 +232,13 @@ func TestHistoryShowsNoSecrets(t *testing.T) {
 			t.Error(text)
 		}
 	}
-	if len(told.Purges) != 2 || f.Table().Judge(&invalidation.Subject{URL: "http://a.example/?token=hush"}, 0).Verdict != invalidation.Forgotten {
-		t.Error("the records were changed")
+	if len(told.Purges) != 3 || len(told.Purges[0].URLs) != 2 {
+		t.Errorf("%+v", told)
+	}
+	for _, url := range []string{"http://a.example/?token=hush", "http://c.example/?token=hush"} {
+		if f.Table().Judge(&invalidation.Subject{URL: url}, 0).Verdict != invalidation.Forgotten {
+			t.Error("the records were changed")
+		}
 	}
 }
 
