@@ -63,7 +63,8 @@ type Fleet struct {
 
 const (
 	defaultLimit, maxLimit = 50, 1000
-	listedURLs             = 10 // of the URLs of one purge, in a list of purges
+	listedURLs             = 10  // of the URLs of one purge, in a list of purges
+	readAtOnce             = 100 // purges
 )
 
 func (p *purging) history(w http.ResponseWriter, r *http.Request) {
@@ -84,22 +85,45 @@ func (p *purging) history(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	list, err := p.Follower.History(r.Context(), limit+1, before)
+	told, err := p.page(r.Context(), limit, before)
 	if err != nil {
 		WriteProblem(w, http.StatusServiceUnavailable, err.Error(), nil)
 		return
 	}
-	told := History{Purges: make([]Purged, min(len(list), limit))}
-	for i := range told.Purges {
-		told.Purges[i] = p.purged(list[i])
-		if p := &told.Purges[i]; len(p.URLs) > listedURLs {
-			p.URLs, p.Shortened = p.URLs[:listedURLs], true
-		}
-	}
-	if len(list) > limit {
-		told.Before = &list[limit-1].Seq
-	}
 	WriteJSON(w, http.StatusOK, told)
+}
+
+// page is so much of the history. It is read in parts: each purge may have 64 KiB of URLs, of which a list shows few.
+func (p *purging) page(ctx context.Context, limit int, before invalidation.Seq) (told History, err error) {
+	told.Purges = []Purged{}
+	for {
+		n := min(limit+1-len(told.Purges), readAtOnce)
+		list, err := p.Follower.History(ctx, n, before)
+		if err != nil {
+			return told, err
+		}
+		for _, event := range list {
+			if len(told.Purges) == limit {
+				told.Before = new(told.Purges[limit-1].Sequence)
+				return told, nil
+			}
+			told.Purges = append(told.Purges, p.listed(event))
+		}
+		if len(list) < n {
+			return told, nil
+		}
+		before = list[n-1].Seq
+	}
+}
+
+// listed is a purge as a list shows it.
+func (p *purging) listed(e *invalidation.Event) Purged {
+	if len(e.URLs) <= listedURLs {
+		return p.purged(e)
+	}
+	record, short := *e.Record, *e // copies: they are the table's
+	record.URLs, short.Record, short.Shortened = e.URLs[:listedURLs], &record, true
+	return p.purged(&short)
 }
 
 // sequence reads a sequence. ok is false when it has answered.

@@ -44,7 +44,7 @@ func (p *purging) outcomeOf(o *invalidation.Outcome) *Outcome {
 		Sweep: Sweep{State: o.State, By: o.By, Walked: o.Walked, Of: o.Of, Who: o.Cancelled, Merged: o.Merged},
 	}
 	if !o.At.IsZero() {
-		told.Sweep.At = &o.At
+		told.Sweep.At = new(o.At) // else it would keep the purge in memory, with all its URLs
 	}
 	return told
 }

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"cacheproxy/invalidation"
 	"cacheproxy/policy"
@@ -165,6 +167,52 @@ func TestHistoryByPages(t *testing.T) {
 	}
 	if p := wantProblem(t, ask(h, "GET", "/v1/purges?before=x", "localhost", "")); p.Status != 400 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// A page may be longer than what is read at once, and end anywhere in it.
+func TestLongPagesOfTheHistory(t *testing.T) {
+	h, f := purger(t)
+	var want []invalidation.Seq
+	for range 2*readAtOnce + 1 {
+		r, err := f.Purge(t.Context(), invalidation.Purge{Kind: invalidation.KindURL, Selector: "http://a.example/"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, r.Sequence)
+	}
+	slices.Reverse(want)
+	for _, limit := range []int{1, readAtOnce - 1, readAtOnce, readAtOnce + 1, 2 * readAtOnce, len(want), len(want) + 1, maxLimit} {
+		told := decoded[History](t, ask(h, "GET", fmt.Sprint("/v1/purges?limit=", limit), "localhost", ""), 200)
+		var got []invalidation.Seq
+		for _, p := range told.Purges {
+			got = append(got, p.Sequence)
+		}
+		if n := min(limit, len(want)); !slices.Equal(got, want[:n]) || (told.Before != nil) != (n < len(want)) || told.Before != nil && *told.Before != want[n-1] {
+			t.Errorf("limit %d: %d purges, before %v", limit, len(got), told.Before)
+		}
+	}
+}
+
+// What is listed of a purge keeps nothing of it in memory that is not shown.
+func TestListedPurgeLetsGo(t *testing.T) {
+	p := &purging{PurgingOptions{ShownURL: func(url string) string { return url }}}
+	e := &invalidation.Event{Record: &invalidation.Record{Seq: 1}, Outcome: invalidation.Outcome{At: time.Now()}}
+	e.Kind = invalidation.KindURL
+	for i := range invalidation.MaxURLs {
+		e.URLs = append(e.URLs, fmt.Sprint("http://a.example/", i))
+	}
+	whole, all := weak.Make(e.Record), weak.Make(&e.URLs[0])
+	told := p.listed(e)
+	if len(e.URLs) != invalidation.MaxURLs || e.Shortened {
+		t.Error("the record was changed")
+	}
+	runtime.GC()
+	if whole.Value() != nil || all.Value() != nil {
+		t.Error("the whole record is still in memory")
+	}
+	if len(told.URLs) != listedURLs || !told.Shortened || told.Sweep.At == nil {
+		t.Errorf("%+v", told)
 	}
 }
 
