@@ -26,7 +26,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -246,30 +245,4 @@ func writeBody(w http.ResponseWriter, status int, kind string, v any) {
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // a client that left is nobody to tell
-}
-
-// maxQuestion bounds the body of a question to the operator's listener, in bytes.
-const maxQuestion = 1 << 20
-
-// readJSON reads the body of a request, one JSON value without names that into does not know. It reports false, and has answered, when
-// it is none.
-func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if err == nil {
-		if _, err = d.Token(); err == io.EOF {
-			return true
-		}
-		err = errors.New("something follows the JSON value")
-	} else if err == io.EOF {
-		err = errors.New("it is empty, and should be a JSON value")
-	}
-	status := http.StatusBadRequest
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		status = http.StatusRequestEntityTooLarge
-	}
-	WriteProblem(w, status, "the body is not as it should be: "+strings.TrimPrefix(err.Error(), "json: "), nil)
-	return false
 }

@@ -88,10 +88,11 @@ type Kept struct {
 const entriesPatience = 2 * time.Second
 
 func (p *purging) entries(w http.ResponseWriter, r *http.Request) {
-	if !onlyParameters(w, r, "url") {
+	query, ok := parameters(w, r, "url")
+	if !ok {
 		return
 	}
-	url, err := cacheURL(r.URL.Query().Get("url"))
+	url, err := cacheURL(query.Get("url"))
 	if err != nil {
 		WriteProblem(w, http.StatusBadRequest, err.Error(), nil)
 		return

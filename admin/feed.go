@@ -110,7 +110,11 @@ func (f *Feed) Close() {
 
 // ServeHTTP answers GET /v1/log.
 func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q, err := parseQuestion(r.URL.Query())
+	query, err := parseQuery(r)
+	var q *question
+	if err == nil {
+		q, err = parseQuestion(query)
+	}
 	if err != nil {
 		problem(http.StatusBadRequest, err.Error()).write(w)
 		return

@@ -68,17 +68,17 @@ const (
 )
 
 func (p *purging) history(w http.ResponseWriter, r *http.Request) {
-	if !onlyParameters(w, r, "limit", "before") {
+	query, ok := parameters(w, r, "limit", "before")
+	if !ok {
 		return
 	}
 	limit, before := defaultLimit, invalidation.Seq(0)
-	if text := r.URL.Query().Get("before"); text != "" {
-		var ok bool
+	if text := query.Get("before"); text != "" {
 		if before, ok = sequence(w, text); !ok {
 			return
 		}
 	}
-	if text := r.URL.Query().Get("limit"); text != "" {
+	if text := query.Get("limit"); text != "" {
 		var err error
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLimit {
 			WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("limit is %q: write a number from 1 to %d", text, maxLimit), nil)
@@ -198,7 +198,7 @@ type Cancelled struct {
 }
 
 func (p *purging) cancel(w http.ResponseWriter, r *http.Request) {
-	if !onlyParameters(w, r) {
+	if _, ok := parameters(w, r); !ok {
 		return
 	}
 	event := p.event(w, r)
@@ -225,7 +225,7 @@ const cancelledDetail = "the sweep is cancelled, the purge is not: what it forbi
 	"and that cannot be cancelled: it could be served again"
 
 func (p *purging) replicas(w http.ResponseWriter, r *http.Request) {
-	if !onlyParameters(w, r) {
+	if _, ok := parameters(w, r); !ok {
 		return
 	}
 	list, err := p.Follower.Replicas(r.Context())
@@ -240,7 +240,7 @@ func (p *purging) replicas(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *purging) remove(w http.ResponseWriter, r *http.Request) {
-	if !onlyParameters(w, r) {
+	if _, ok := parameters(w, r); !ok {
 		return
 	}
 	id := r.PathValue("id")

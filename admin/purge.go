@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -163,17 +162,18 @@ const (
 // waiting reads the query, which has no other parameters than wait and until: one that is not known may have been meant to keep something from
 // happening. ok is false when it has answered.
 func waiting(w http.ResponseWriter, r *http.Request, otherwise time.Duration) (wait time.Duration, until string, ok bool) {
-	if !onlyParameters(w, r, "wait", "until") {
+	query, ok := parameters(w, r, "wait", "until")
+	if !ok {
 		return 0, "", false
 	}
 	wait, until = otherwise, untilApplied
-	if text := r.URL.Query().Get("until"); text != "" {
+	if text := query.Get("until"); text != "" {
 		if until = text; until != untilApplied && until != untilSwept {
 			WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("until is %.40q: %s or %s", text, untilApplied, untilSwept), nil)
 			return 0, "", false
 		}
 	}
-	if text := r.URL.Query().Get("wait"); text != "" {
+	if text := query.Get("wait"); text != "" {
 		var err error
 		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxWait {
 			WriteProblem(w, http.StatusBadRequest, fmt.Sprintf("wait is %.40q: write a length of time from 0 to %v", text, maxWait), nil)
@@ -181,21 +181,6 @@ func waiting(w http.ResponseWriter, r *http.Request, otherwise time.Duration) (w
 		}
 	}
 	return wait, until, true
-}
-
-// onlyParameters refuses what is not known of a query. It reports false when it has answered.
-func onlyParameters(w http.ResponseWriter, r *http.Request, known ...string) bool {
-	for name := range r.URL.Query() {
-		if !slices.Contains(known, name) {
-			told := fmt.Sprintf("%.100q is no parameter here", name)
-			if len(known) > 0 {
-				told += ": " + strings.Join(known, ", ")
-			}
-			WriteProblem(w, http.StatusBadRequest, told, nil)
-			return false
-		}
-	}
-	return true
 }
 
 // writeMistakes tells all that is wrong with a purge: in one sentence for people, and one by one.

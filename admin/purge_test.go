@@ -154,6 +154,10 @@ func TestPurgeRefuses(t *testing.T) {
 		`{"all": true, "content_type": [` + tags + `]}`:           "a filter has more than 32 values",
 		`{"all": true} {}`:                                        "follows",
 		`{"pattern": "` + strings.Repeat("x", maxQuestion) + `"}`: "too large",
+		"{\"url\": \"http://a.example/\xe9\"}":                    "it is not UTF-8: write other bytes of a URL as %XX",
+		`{"url": "http://a.example/\ud800"}`:                      "half a character",
+		`{"url": "http://a.example/\udC00\ud800"}`:                "half a character",
+		`{"url": "http://a.example/\\\ud83d\u0041"}`:              "half a character",
 		"": "it is empty",
 	} {
 		w := post(h, "/v1/purge", body)
@@ -170,8 +174,56 @@ func TestPurgeRefuses(t *testing.T) {
 			t.Errorf("%s: %+v", query, p)
 		}
 	}
+	for _, query := range []string{"dry_run=true;wait=2s", "wait=2s&x;y", "wait=%zz", "%"} {
+		if p := wantProblem(t, post(h, "/v1/purge?"+query, `{"all": true}`)); p.Status != 400 || !strings.Contains(p.Detail, "the query cannot be read: invalid ") || !strings.Contains(p.Detail, "%3B") {
+			t.Errorf("%s: %+v", query, p)
+		}
+	}
 	if f.Table().Len() != 0 {
 		t.Errorf("%d purges were made all the same", f.Table().Len())
+	}
+}
+
+// What is no half of a character is taken as it is.
+func TestEscapesOfJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		`"\ud83d\ude00"`: "\U0001f600", `"\\ud800"`: `\ud800`, `"\ufffd"`: "\ufffd", `"\u00e9\n\""`: "\u00e9\n\"", `"\ud83d\ude00\ud83d\ude00"`: "\U0001f600\U0001f600",
+	} {
+		var got string
+		if err := decodeJSON([]byte(text), &got); err != nil || got != want {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{`"\`, `"\u`, `"\ud8`, `"\ud800\`, `"\ud800\u`, `"\u123g"`} {
+		if decodeJSON([]byte(text), new(string)) == nil {
+			t.Errorf("%s is JSON", text)
+		}
+	}
+}
+
+// No parameter is left out because it cannot be read, wherever there are some.
+func TestQueryThatCannotBeRead(t *testing.T) {
+	feed := NewFeed()
+	f, err := invalidation.Start(invalidation.Options{Instance: "alone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close(t.Context())
+	h := mustNew(t, Options{Handle: func(mux *http.ServeMux) {
+		Purging(mux, PurgingOptions{Follower: f, Log: slog.New(slog.DiscardHandler)})
+		mux.Handle("GET /v1/log", feed)
+	}})
+	for _, target := range []string{
+		"GET /v1/purges", "GET /v1/purges/1", "DELETE /v1/purges/1", "GET /v1/entries", "GET /v1/replicas", "DELETE /v1/replicas", "DELETE /v1/replicas/a", "GET /v1/log",
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		r := httptest.NewRequest(method, path, nil)
+		r.URL.RawQuery, r.Host = "a;b", "localhost"
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if p := wantProblem(t, w); p.Status != 400 || !strings.Contains(p.Detail, "the query cannot be read") {
+			t.Errorf("%s: %+v", target, p)
+		}
 	}
 }
 
