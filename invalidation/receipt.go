@@ -226,7 +226,7 @@ func (f *Follower) Replicas(ctx context.Context) ([]Replica, error) {
 // Remove strikes a replica that will not come back off the list; it reports false where there is none of that id. One that lives on registers
 // again when its next heartbeat shows it.
 func (f *Follower) Remove(ctx context.Context, id string) (bool, error) {
-	if f.log == nil {
+	if f.log == nil || !strings.Contains(id, "#") { // what else is noted beside the replicas (heartbeat.lua) is none
 		return false, nil
 	}
 	f.mu.Lock()

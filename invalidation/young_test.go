@@ -116,6 +116,22 @@ func TestLateHeartbeat(t *testing.T) {
 	}
 }
 
+// What is noted beside the replicas is none of them, and stays.
+func TestNoReplicaToStrikeOff(t *testing.T) {
+	server := redistest.StartSettled(t)
+	f := newFleet(t, server.URL, 1)[0]
+	noted := func() string { return server.Admin().HGet(t.Context(), "cp:{inv}:replicas", runField).Val() }
+	before := noted()
+	for _, id := range []string{runField, "", "nobody", "nobody#1"} {
+		if ok, err := f.Remove(t.Context(), id); ok || err != nil {
+			t.Errorf("%q: %v, %v", id, ok, err)
+		}
+	}
+	if now := noted(); before == "" || now != before {
+		t.Errorf("%q, and %q before", now, before)
+	}
+}
+
 // What is not known is not complete.
 func TestReceiptOfNothing(t *testing.T) {
 	for want, r := range map[bool]Receipt{false: {}, true: {Fenced: []string{"a"}}} {
