@@ -103,8 +103,11 @@ func (f *purgesFlags) show(cmd *cobra.Command, sequence string) error {
 	if err := client.ask(cmd.Context(), http.MethodGet, "/v1/purges/"+sequence, nil, nil, &one); err != nil {
 		return err
 	}
+	if one.Receipt.Receipt == nil {
+		return failure{fmt.Errorf("%s answers something else than a receipt", client.base.Host)}
+	}
 	var unwatched error
-	if f.watch && one.Receipt.Receipt != nil {
+	if f.watch {
 		unwatched = watchSweep(cmd, client, &one.Receipt)
 		if one.Receipt.Outcome != nil {
 			one.Outcome = *one.Receipt.Outcome

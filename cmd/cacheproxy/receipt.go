@@ -101,7 +101,7 @@ func progressText(w *admin.Sweep) string {
 	if w.Of <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d%% of about %s keys", 100*w.Walked/w.Of, grouped(w.Of))
+	return fmt.Sprintf("%d%% of about %s keys", walkedOf(w, 100), grouped(w.Of))
 }
 
 // sample prints URLs of some that matched, of so many.

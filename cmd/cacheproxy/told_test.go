@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
@@ -99,6 +102,18 @@ func TestWhatIsWrongWithThePurgeCommand(t *testing.T) {
 	}
 }
 
+// Another server may answer 200 to anything.
+func TestPurgesOfAnotherServer(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
+	defer other.Close()
+	for _, arguments := range [][]string{{"purges", "1"}, {"purges", "1", "--watch"}, {"purges", "1", "--json"}} {
+		var out, prose bytes.Buffer
+		if code := run(append(arguments, "--admin", other.URL), &out, &prose); code != exitFailed || !strings.Contains(prose.String(), "answers something else than a receipt") || out.Len() > 0 {
+			t.Errorf("%q: exit code %d: %s%s", arguments, code, &out, &prose)
+		}
+	}
+}
+
 // A bar fits on its line, whatever that is; where there is no terminal there are lines now and then.
 func TestProgressOfASweep(t *testing.T) {
 	o := &admin.Outcome{Swept: 1234, Bytes: 1 << 20, Sweep: admin.Sweep{State: invalidation.SweepRunning, Walked: 500, Of: 1000}}
@@ -113,6 +128,18 @@ func TestProgressOfASweep(t *testing.T) {
 				t.Errorf("%d: %q", width, got)
 			}
 		}
+	}
+	for walked, want := range map[int64]string{2000: "100%", math.MaxInt64: "100%", -1: "  0%", math.MinInt64: "  0%", 999: " 99%", 290: " 29%"} {
+		one := &admin.Outcome{Sweep: admin.Sweep{State: invalidation.SweepRunning, Walked: walked, Of: 1000}}
+		if got := p.bar(one); !strings.Contains(got, "] "+want) || len(got) >= p.width {
+			t.Errorf("walked %d: %q", walked, got)
+		}
+		if got := progressText(&one.Sweep); !strings.HasPrefix(got, strings.TrimSpace(want)) {
+			t.Errorf("walked %d: %q", walked, got)
+		}
+	}
+	if one := (&admin.Outcome{Sweep: admin.Sweep{Walked: math.MaxInt64, Of: math.MaxInt64}}); !strings.Contains((&progress{width: 200}).bar(one), "=] 100%") {
+		t.Error("no full bar")
 	}
 	var out bytes.Buffer
 	p = newProgress(&out)

@@ -101,13 +101,18 @@ func (p *progress) bar(o *admin.Outcome) string {
 		text := sweepingText(o)
 		return text[:min(len(text), p.width-1)]
 	}
-	text := fmt.Sprintf("%3d%% of %s keys, %s swept, %s", 100*o.Sweep.Walked/o.Sweep.Of, grouped(o.Sweep.Of), grouped(o.Swept), sizeText(o.Bytes))
+	text := fmt.Sprintf("%3d%% of %s keys, %s swept, %s", walkedOf(&o.Sweep, 100), grouped(o.Sweep.Of), grouped(o.Swept), sizeText(o.Bytes))
 	room := min(p.width-len(text)-4, maxBar)
 	if room < minBar {
 		return text[:min(len(text), p.width-1)]
 	}
-	full := int(int64(room) * o.Sweep.Walked / o.Sweep.Of)
+	full := walkedOf(&o.Sweep, room)
 	return "[" + p.colours.paint(green, strings.Repeat("=", full)) + strings.Repeat(" ", room-full) + "] " + text
+}
+
+// walkedOf is how many parts of so many are gone through, where that is known: never more, whatever a process says.
+func walkedOf(w *admin.Sweep, parts int) int {
+	return int(float64(parts) * float64(min(max(w.Walked, 0), w.Of)) / float64(w.Of))
 }
 
 func sweepingText(o *admin.Outcome) string {
