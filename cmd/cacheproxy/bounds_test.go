@@ -72,6 +72,22 @@ func TestRedactedTargets(t *testing.T) {
 	}
 }
 
+// The names of a configuration are read once, and not for each URL that is shown, of which there may be a thousand.
+func TestShownURL(t *testing.T) {
+	s := &server{}
+	s.current.Store(&snapshot{redact: newRedaction([]string{"Token"})})
+	if got := s.shownURL("http://a.example/?token=x&b"); got != "http://a.example/?token=REDACTED&b" {
+		t.Error(got)
+	}
+	if n := testing.AllocsPerRun(100, func() { s.shownURL("http://a.example/") }); n > 0 {
+		t.Errorf("%v allocations for a URL without a query", n)
+	}
+	s.current.Store(&snapshot{redact: newRedaction([]string{"b"})})
+	if got := s.shownURL("http://a.example/?token=x&b=y"); got != "http://a.example/?token=x&b=REDACTED" {
+		t.Errorf("after a reload: %s", got)
+	}
+}
+
 // The peer of a unix socket has no address, and none is logged.
 func TestAccessLogOfASocket(t *testing.T) {
 	var text strings.Builder

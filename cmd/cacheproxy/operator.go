@@ -40,17 +40,14 @@ func (s *server) operatorRoutes(mux *http.ServeMux) {
 	mux.Handle("POST /v1/explain", admin.Explain(s.explain))
 	admin.Purging(mux, admin.PurgingOptions{
 		Follower: s.follower, Store: s.store, Log: s.log,
-		Redacted: func(name string) bool { return s.redaction()[name] },
-		ShownURL: func(url string) string { return s.redaction().url(url) },
+		Redacted: func(name string) bool { return s.current.Load().redact[name] },
+		ShownURL: s.shownURL,
 	})
 }
 
-// redaction is what log.redact names at this moment.
-func (s *server) redaction() redaction {
-	snap := s.acquire()
-	defer snap.release()
-	return newRedaction(snap.config.Log.Redact)
-}
+// shownURL is a URL without what log.redact names at this moment. It is called for each of many, and needs nothing of the snapshot that ends
+// with it.
+func (s *server) shownURL(url string) string { return s.current.Load().redact.url(url) }
 
 // explain has the snapshot of the moment explain a request.
 func (s *server) explain(r *http.Request) proxy.Explanation {

@@ -26,6 +26,7 @@ type snapshot struct {
 	config     *config.Config
 	proxy      *proxy.Handler
 	front      http.Handler // proxy behind the bounds of server
+	redact     redaction    // what log.redact names
 	upstreams  []*upstream.Upstream
 
 	users   atomic.Int64 // requests that it serves, upgraded connections among them
@@ -63,7 +64,7 @@ type parts struct {
 // build turns a loaded configuration into a snapshot. It connects to nothing.
 func build(loaded *config.Loaded, generation uint64, p parts) (*snapshot, error) {
 	c := loaded.Config
-	s := &snapshot{generation: generation, config: c, unused: make(chan struct{})}
+	s := &snapshot{generation: generation, config: c, redact: newRedaction(c.Log.Redact), unused: make(chan struct{})}
 	next, routes, err := s.route(p.metrics, p.health)
 	if err != nil {
 		return nil, err
