@@ -33,6 +33,7 @@ type far struct {
 	now     func() time.Time
 	metrics *metrics.Metrics
 	log     *complaints
+	shown   func(url string) string // a cache URL as the log may show it
 	breaker *breaker
 	hints   hints
 	table   *invalidation.Table // purges; nil = there are none
@@ -70,6 +71,7 @@ func newFar(o *Options, n *near) *far {
 		now:     o.Now,
 		metrics: o.Metrics,
 		log:     &complaints{log: o.Log},
+		shown:   o.ShownURL,
 		reads:   make(chan struct{}, chunkReads),
 
 		wholeSize: n.maxObject,
@@ -136,7 +138,7 @@ func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, e
 	}
 	if got.strange != nil {
 		r.metrics.Corrupt()
-		r.log.say("value in redis is no entry of its key", "url", key.URL, "error", got.strange)
+		r.log.say("value in redis is no entry of its key", "url", r.shown(key.URL), "error", got.strange)
 	}
 	switch {
 	case got.entry == nil:
@@ -253,7 +255,7 @@ func (r *far) admit(block []byte, key policy.Key, named rootVariant, h http.Head
 		return nil, err
 	case e.Key() != key, e.Nomination() != named.nomination,
 		!e.selects(key.Extras, named.nomination.AppendSelection(nil, h)):
-		return nil, fmt.Errorf("it is that of another key: %s", e.URL())
+		return nil, fmt.Errorf("it is that of another key: %s", r.shown(e.URL()))
 	case e.Fill() != named.fill, !e.KeepUntil().After(r.now()):
 		return nil, nil
 	}
@@ -274,7 +276,8 @@ func (r *far) settle(ctx context.Context, op string, err error) {
 	r.metrics.RedisError(fault.cause)
 	if fault.answered {
 		r.breaker.success()
-		r.log.say("redis refused", "op", op, "cause", fault.cause, "error", err)
+		told, _, _ := strings.Cut(err.Error(), ", with args beginning with") // of a command that it does not know: a key has a URL
+		r.log.say("redis refused", "op", op, "cause", fault.cause, "error", told)
 		return
 	}
 	r.breaker.failure(err)

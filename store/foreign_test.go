@@ -1,6 +1,8 @@
 package store
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +84,56 @@ func TestRedisReturnsWhatIsNotTheEntry(t *testing.T) {
 				t.Error("the breaker opened")
 			}
 		})
+	}
+}
+
+// What is logged of Redis shows URLs as it is told to, and without their queries where it is told nothing.
+func TestComplaintsShowNoSecrets(t *testing.T) {
+	server := redistest.Start(t)
+	client := dial(t, server.URL(), DialOptions{Timeout: patience})
+	for _, shownURL := range []func(string) string{nil, func(url string) string { return strings.ReplaceAll(url, "hush", "REDACTED") }} {
+		var out strings.Builder
+		o := farOptions(client)
+		o.ShownURL, o.Log = shownURL, slog.New(slog.NewTextHandler(&out, nil))
+		s := newStore(t, o)
+		e := saved(t, s, draft("http://a.example/x?token=hush"))
+		keys := s.far.keys.of(e.URL())
+		another := mustEntry(t, draft("http://a.example/another?token=hush"))
+		if err := client.HSet(t.Context(), keys.root, another.variant(), fillHex(another.Fill())+" 9 9 ").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Set(t.Context(), keys.entryKey(e.variant()), another.block(), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry != nil {
+			t.Errorf("%+v", r)
+		}
+
+		s.far.log.next.Store(0)
+		l := s.far.saver.lane(e.URL())
+		l.mu.Lock()
+		l.forgets += maxForgets
+		l.mu.Unlock()
+		s.Forget(e.URL())
+		l.mu.Lock()
+		l.forgets -= maxForgets
+		l.mu.Unlock()
+
+		s.far.log.next.Store(0)
+		if err := client.Do(t.Context(), "NOSUCH", keys.root).Err(); err == nil || !strings.Contains(err.Error(), "hush") {
+			t.Errorf("a command that does not exist: %v", err)
+		} else {
+			s.far.settle(t.Context(), "lookup", err)
+		}
+		text := out.String()
+		for _, want := range []string{"no entry of its key", "that of another key: http://a.example/another", "too many forgets", "unknown command"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in %s", want, text)
+			}
+		}
+		if strings.Contains(text, "hush") || strings.Contains(text, "token=REDACTED") != (shownURL != nil) {
+			t.Error(text)
+		}
 	}
 }
 

@@ -207,7 +207,7 @@ func (r *far) tellForget(t task) {
 		r.saver.forgetsNow.Add(-1)
 		if full {
 			r.metrics.RedisError("forget-dropped")
-			r.log.say("too many forgets wait for redis; it may return what was forgotten", "url", t.url)
+			r.log.say("too many forgets wait for redis; it may return what was forgotten", "url", r.shown(t.url))
 		}
 	}
 }

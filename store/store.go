@@ -24,6 +24,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -94,7 +95,9 @@ type Options struct {
 
 	Metrics *metrics.Metrics // nil counts nothing
 	Log     *slog.Logger     // nil logs nothing
-	Now     func() time.Time // nil means time.Now
+	// ShownURL is a cache URL as the log may show it; nil shows it without its query. It may be called at any time, concurrently.
+	ShownURL func(url string) string
+	Now      func() time.Time // nil means time.Now
 }
 
 func (o *Options) setDefaults() {
@@ -112,6 +115,14 @@ func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.ShownURL == nil {
+		o.ShownURL = withoutQuery
+	}
+}
+
+func withoutQuery(url string) string {
+	url, _, _ = strings.Cut(url, "?")
+	return url
 }
 
 // setDefault puts the default where nothing sensible was said.

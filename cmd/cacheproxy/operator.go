@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"cacheproxy/admin"
@@ -46,8 +47,14 @@ func (s *server) operatorRoutes(mux *http.ServeMux) {
 }
 
 // shownURL is a URL without what log.redact names at this moment. It is called for each of many, and needs nothing of the snapshot that ends
-// with it.
-func (s *server) shownURL(url string) string { return s.current.Load().redact.url(url) }
+// with it. Before there is a snapshot it is a URL without its query.
+func (s *server) shownURL(url string) string {
+	if snap := s.current.Load(); snap != nil {
+		return snap.redact.url(url)
+	}
+	url, _, _ = strings.Cut(url, "?")
+	return url
+}
 
 // explain has the snapshot of the moment explain a request.
 func (s *server) explain(r *http.Request) proxy.Explanation {

@@ -36,7 +36,7 @@ func (s *server) openStore(c *config.Config) (err error) {
 		NearSize: int64(c.Near.Size), NearMaxObject: int64(c.Near.MaxObject),
 		Redis: s.redis, State: s.state, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(),
 		Breaker:  store.BreakerOptions{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown.Std()},
-		Follower: s.follower, Strict: c.Near.Strict, Metrics: s.metrics, Log: s.log,
+		Follower: s.follower, Strict: c.Near.Strict, Metrics: s.metrics, Log: s.log, ShownURL: s.shownURL,
 	})
 	if err == nil {
 		s.follower.Sweep(s.store)
