@@ -209,7 +209,7 @@ func (l *Listener) message(x *redis.Message) {
 		purges, f := r.purges(m, l.opt.Rules.judge)
 		if f != nil {
 			l.opt.Metrics.Event(f.result)
-			l.rare.warn(f.result, "an event purges nothing", "channel", fmt.Sprintf("%.100q", x.Channel), "error", f.err.Error(), "hint", "events")
+			l.rare.warn(f.result, "an event purges nothing", "rule", r.name, "channel", fmt.Sprintf("%.100q", x.Channel), "error", f.err.Error(), "hint", "events")
 			continue
 		}
 		if !l.hand(newRequest(purges, l.after, now)) {

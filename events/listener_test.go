@@ -156,6 +156,9 @@ func TestBadMessagesAreCounted(t *testing.T) {
 	if n := r.log.count("an event purges nothing"); n != len(bad) {
 		t.Errorf("%d lines on the log: one for each kind of trouble is enough", n)
 	}
+	if n := r.log.count("rule=events[0]"); n != len(bad) {
+		t.Errorf("%d lines name the rule", n)
+	}
 	if r.log.count("xxx") > 0 {
 		t.Error("the log shows what was published")
 	}

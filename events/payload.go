@@ -15,6 +15,7 @@ const maxPayload = 16 << 10 // bytes
 type fault struct {
 	result string
 	err    error
+	judged error // of a selection that is refused: what the judge says, which shows values. Never to be logged
 }
 
 // message is one message that was received. The payload is read only if a rule looks at it, so that one that does not may hold anything.
@@ -35,7 +36,7 @@ func (m *message) values(p *part, lists bool) ([]string, *fault) {
 	case p.n > 0:
 		parts := strings.Split(m.channel, ":")
 		if p.n > len(parts) || parts[p.n-1] == "" {
-			return nil, &fault{missingField, fmt.Errorf("the channel has no part %d", p.n)}
+			return nil, &fault{result: missingField, err: fmt.Errorf("the channel has no part %d", p.n)}
 		}
 		return []string{parts[p.n-1]}, nil
 	case len(p.path) > 0:
@@ -58,7 +59,7 @@ func (m *message) field(path []string, lists bool) ([]string, *fault) {
 	for _, key := range path {
 		object, _ := value.(map[string]any)
 		if value = object[key]; value == nil {
-			return nil, &fault{missingField, fmt.Errorf("the payload has no field %s", name)}
+			return nil, &fault{result: missingField, err: fmt.Errorf("the payload has no field %s", name)}
 		}
 	}
 	list, isList := value.([]any)
@@ -66,9 +67,9 @@ func (m *message) field(path []string, lists bool) ([]string, *fault) {
 	case !isList:
 		list = []any{value}
 	case !lists:
-		return nil, &fault{badValue, fmt.Errorf("field %s is a list, which only tags take", name)}
+		return nil, &fault{result: badValue, err: fmt.Errorf("field %s is a list, which only tags take", name)}
 	case len(list) == 0:
-		return nil, &fault{missingField, fmt.Errorf("field %s is an empty list", name)}
+		return nil, &fault{result: missingField, err: fmt.Errorf("field %s is an empty list", name)}
 	}
 	texts := make([]string, len(list))
 	for i, one := range list {
@@ -79,7 +80,7 @@ func (m *message) field(path []string, lists bool) ([]string, *fault) {
 			texts[i] = v.String()
 		}
 		if texts[i] == "" { // an empty value would make of users/{id}* all users
-			return nil, &fault{badValue, fmt.Errorf("field %s is no number and no text, or is empty", name)}
+			return nil, &fault{result: badValue, err: fmt.Errorf("field %s is no number and no text, or is empty", name)}
 		}
 	}
 	return texts, nil
@@ -87,16 +88,16 @@ func (m *message) field(path []string, lists bool) ([]string, *fault) {
 
 func parsePayload(text string) (map[string]any, *fault) {
 	if len(text) > maxPayload {
-		return nil, &fault{tooLong, fmt.Errorf("the payload has %d bytes: at most %d are read", len(text), maxPayload)}
+		return nil, &fault{result: tooLong, err: fmt.Errorf("the payload has %d bytes: at most %d are read", len(text), maxPayload)}
 	}
 	var fields map[string]any
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	if err := d.Decode(&fields); err != nil || fields == nil {
-		return nil, &fault{notJSON, errors.New("the payload is no JSON object")}
+		return nil, &fault{result: notJSON, err: errors.New("the payload is no JSON object")}
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, &fault{notJSON, errors.New("the payload goes on behind its JSON object")}
+		return nil, &fault{result: notJSON, err: errors.New("the payload goes on behind its JSON object")}
 	}
 	return fields, nil
 }

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -55,6 +56,7 @@ func names(of map[string][]*rule) []string {
 }
 
 type rule struct {
+	name                        string // of its key: events[0]
 	soft                        bool
 	url, pattern, group, origin *template // nil = not set
 	tags                        []template
@@ -102,8 +104,8 @@ func (c *compiler) compile(s *Spec, judge Judge) *rule {
 		c.add(".channel", errors.New("is missing"))
 	}
 	r := &rule{
-		soft: s.Soft,
-		url:  c.template(".purge.url", s.URL), pattern: c.template(".purge.pattern", s.Pattern),
+		name: "events" + c.at, soft: s.Soft,
+		url: c.template(".purge.url", s.URL), pattern: c.template(".purge.pattern", s.Pattern),
 		group: c.template(".purge.group", s.Group), origin: c.template(".purge.origin", s.Origin),
 	}
 	for i, tag := range s.Tags {
@@ -134,7 +136,7 @@ func (c *compiler) compile(s *Spec, judge Judge) *rule {
 	}
 	if len(c.mistakes) == 0 && r.fixed() {
 		if _, f := r.purges(&message{channel: s.Channel}, judge); f != nil {
-			c.add(".purge", f.err)
+			c.add(".purge", cmp.Or(f.judged, f.err)) // of values that are in the configuration
 		}
 	}
 	return r
@@ -167,11 +169,34 @@ func (r *rule) purges(m *message, judge Judge) ([]invalidation.Purge, *fault) {
 			err = p.Check()
 		}
 		if err != nil {
-			return nil, &fault{refused, err}
+			return nil, &fault{refused, refusal(&s), err}
 		}
 		list = append(list, p)
 	}
 	return list, nil
+}
+
+// refusal is why a selection is refused, without its values, which the judge shows.
+func refusal(s *Selection) error {
+	p := invalidation.Purge{Kind: invalidation.KindTag, Tags: s.Tags}
+	otherwise := errors.New("tags are refused")
+	switch {
+	case s.URL != nil:
+		p = invalidation.Purge{Kind: invalidation.KindURL, Selector: *s.URL}
+		otherwise = fmt.Errorf("url, of %d bytes: want an absolute URL of http or https, or one without a scheme, with a host and no user", len(*s.URL))
+	case s.Pattern != nil:
+		p = invalidation.Purge{Kind: invalidation.KindPattern, Selector: *s.Pattern}
+		otherwise = errors.New("pattern is refused")
+	case s.Group != nil:
+		p = invalidation.Purge{Kind: invalidation.KindGroup, Group: *s.Group, Origin: "http://a.example"}
+		otherwise = fmt.Errorf("origin, of %d bytes: want scheme://host, with the port unless it is the scheme's own", len(s.Origin))
+	}
+	err := p.Check() // which shows no values but that of an origin
+	var several interface{ Unwrap() []error }
+	if errors.As(err, &several) {
+		err = several.Unwrap()[0] // of a hundred tags one is enough
+	}
+	return cmp.Or(err, otherwise)
 }
 
 func (r *rule) selections(m *message) ([]Selection, *fault) {

@@ -140,6 +140,39 @@ func shown(purges []invalidation.Purge) string {
 	return strings.Join(all, "; ")
 }
 
+// Why a message is refused is told without what it says, whatever its judge says.
+func TestRefusalShowsNoValues(t *testing.T) {
+	judge := func(s Selection) (invalidation.Purge, error) {
+		p, err := plainly(s)
+		if text := fmt.Sprint(s.Tags, s.Origin, p.Selector, p.Group); err == nil && strings.Contains(text, "hush") {
+			err = fmt.Errorf("%q is refused", text)
+		}
+		return p, err
+	}
+	long := "hush" + strings.Repeat("x", 9<<10)
+	for _, tt := range []struct {
+		spec        Spec
+		value, want string
+	}{
+		{Spec{URL: "{v}"}, "ftp://hush/", "url, of 11 bytes: want an absolute URL"},
+		{Spec{URL: "http://a/{v}"}, long, "url is longer than 8192 bytes"},
+		{Spec{Pattern: "{v}"}, "hush", "pattern is refused"},
+		{Spec{Pattern: "{v}"}, long, "pattern is longer than 8192 bytes"},
+		{Spec{Tags: []string{"a{v}", "b{v}"}}, long[:300], "a tag has 301 bytes: want 1 to 256"},
+		{Spec{Tags: []string{"{v}"}}, "hush", "tags are refused"},
+		{Spec{Group: "{v}", Origin: "http://a"}, long[:300], "group has 300 bytes: want 1 to 256"},
+		{Spec{Group: "g", Origin: "{v}"}, "hush", "origin, of 4 bytes: want scheme://host"},
+		{Spec{Group: "g", Origin: "{v}"}, long, "origin, of 9220 bytes: want scheme://host"},
+	} {
+		tt.spec.Channel = "a"
+		payload, _ := json.Marshal(map[string]string{"v": tt.value})
+		_, f := onlyRule(t, compiled(t, tt.spec)).purges(&message{channel: "a", payload: string(payload)}, judge)
+		if f == nil || f.result != refused || f.judged == nil || !strings.HasPrefix(f.err.Error(), tt.want) || strings.Contains(f.err.Error(), "hush") || strings.Contains(f.err.Error(), "\n") {
+			t.Errorf("%+v of %.20s: %+v, want %s", tt.spec, tt.value, f, tt.want)
+		}
+	}
+}
+
 // A purge names a hundred tags at most; a list that is longer makes several.
 func TestManyTags(t *testing.T) {
 	ids := make([]string, 250)

@@ -75,7 +75,7 @@ func (t *template) expand(m *message, lists bool, escape func(string) string) ([
 			return nil, f
 		}
 		if len(values)*len(texts) > maxExpansions {
-			return nil, &fault{refused, fmt.Errorf("%s becomes more than %d tags", t.source, maxExpansions)}
+			return nil, &fault{result: refused, err: fmt.Errorf("%s becomes more than %d tags", t.source, maxExpansions)}
 		}
 		longer := make([]string, 0, len(texts)*len(values))
 		for _, text := range texts {
