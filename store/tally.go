@@ -24,10 +24,15 @@ type tally struct {
 	sum  invalidation.Tally
 	seed maphash.Seed
 	seen map[uint64]struct{} // keys that were counted and are still there: SCAN may return one several times
+	most int                 // that seen holds: a key beside them that is returned again counts again
 }
 
+// maxSeen is how many keys a tally remembers, in some 40 MiB. Where more match, what SCAN returns twice among the others, since Redis makes its table
+// larger or smaller meanwhile, makes numbers slightly too high: that is better than memory without bounds.
+const maxSeen = 1 << 20
+
 func newTally(progress func(invalidation.Tally) error) *tally {
-	return &tally{progress: progress, seed: maphash.MakeSeed(), seen: make(map[uint64]struct{})}
+	return &tally{progress: progress, seed: maphash.MakeSeed(), seen: make(map[uint64]struct{}), most: maxSeen}
 }
 
 // total is what was counted.
@@ -62,7 +67,9 @@ func (t *tally) count(key, url string, bytes int64, swept int, stays bool) {
 		if _, again := t.seen[hash]; again {
 			return
 		}
-		t.seen[hash] = struct{}{}
+		if len(t.seen) < t.most {
+			t.seen[hash] = struct{}{}
+		}
 	}
 	t.sum.Match(url)
 	t.sum.Swept += int64(swept)

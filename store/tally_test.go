@@ -97,6 +97,25 @@ func TestPreviewIsWhatIsSwept(t *testing.T) {
 	}
 }
 
+// What comes twice counts once, as far as is remembered, which is not without bounds.
+func TestTallyRemembersSoMuch(t *testing.T) {
+	for _, preview := range []bool{false, true} {
+		y := newTally(nil)
+		y.preview, y.most = preview, 3
+		for range 2 {
+			for i := range 5 {
+				y.count(fmt.Sprint(i), "http://a.example/", 1, 0, true)
+			}
+		}
+		if n := y.total().Matched; n != 3+2*2 || len(y.seen) != 3 {
+			t.Errorf("%d, with %d remembered", n, len(y.seen))
+		}
+	}
+	if newTally(nil).most != maxSeen {
+		t.Error("nothing is remembered")
+	}
+}
+
 // unswept is a replica that sweeps nothing by itself.
 func unswept(t *testing.T, server *redistest.Server) replica {
 	t.Helper()
