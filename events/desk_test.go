@@ -46,7 +46,7 @@ func TestWhatIsLetGo(t *testing.T) {
 			d.lease.clock, d.now = c, func() time.Time { return now }
 			d.put(newRequest([]invalidation.Purge{{Kind: invalidation.KindAll}}, at(test.after), at(test.received)))
 			d.letGo(t.Context(), test.theirs)
-			for _, result := range Results() {
+			for _, result := range results {
 				want := 0
 				if result == test.want {
 					want = 1

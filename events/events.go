@@ -29,7 +29,7 @@ import (
 	"time"
 )
 
-// What becomes of a message, once for each rule of its channel: the words of cacheproxy_events_total.
+// What becomes of a message, once for each rule of its channel: the words of cacheproxy_events_total, as its help text has them.
 const (
 	appended     = "appended"
 	merged       = "merged"
@@ -41,11 +41,6 @@ const (
 	refused      = "refused"
 	dropped      = "dropped"
 )
-
-// Results lists them: for documentation.
-func Results() []string {
-	return []string{appended, merged, left, notJSON, missingField, badValue, tooLong, refused, dropped}
-}
 
 // rareLog writes one line for each kind of trouble in a while, however often it happens.
 type rareLog struct {

@@ -20,6 +20,9 @@ import (
 // limit bounds every wait of these tests; nothing comes near it unless something hangs.
 const limit = 60 * time.Second
 
+// results are all that becomes of a message.
+var results = []string{appended, merged, left, notJSON, missingField, badValue, tooLong, refused, dropped}
+
 // log keeps what a listener says.
 type logged struct {
 	mu   sync.Mutex
@@ -53,7 +56,7 @@ func (r *replica) counted(t *testing.T, result string) int {
 // done is how many messages the replica is done with.
 func (r *replica) done(t *testing.T) (n int) {
 	t.Helper()
-	for _, result := range Results() {
+	for _, result := range results {
 		n += r.counted(t, result)
 	}
 	return n

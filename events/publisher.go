@@ -24,9 +24,6 @@ const (
 	failed = "error"
 )
 
-// Sent lists what becomes of an event that is to be published: for documentation.
-func Sent() []string { return []string{sent, failed, dropped} }
-
 // Publisher publishes what applications may want to know, on channels PREFIX:events:purge and PREFIX:events:upstream, in the background: whoever
 // has something to tell never waits. A nil Publisher tells nobody. It must be closed.
 type Publisher struct {

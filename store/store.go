@@ -289,7 +289,7 @@ func (s *Store) ForgetEntry(e *Entry) {
 	s.near.forgetEntry(e)
 }
 
-// Near returns what near memory holds at about this moment, in no order: for operators and for tests of what is stored under which key.
+// Near returns what near memory holds at about this moment, in no order: for tests of what is stored under which key.
 func (s *Store) Near() iter.Seq[*Entry] {
 	return func(yield func(*Entry) bool) {
 		for r := range s.near.cache.Values() {

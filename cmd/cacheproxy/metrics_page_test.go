@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"cacheproxy/events"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/store"
@@ -95,7 +94,6 @@ func TestMetricsPage(t *testing.T) {
 		"All but `hit`, `hit-stale`, `collapsed` and `error` are values of `fwd` in Cache-Status (RFC 9211).", policy.Labels())
 	writeWords(&b, "Tiers", "The label `tier` of `cacheproxy_requests_total`, and `tier` in the access log: where the stored response came from.",
 		[]string{store.TierNone.String(), store.TierNear.String(), store.TierRedis.String()})
-	writeWords(&b, "Events", "The label `result` of `cacheproxy_events_total`.", events.Results())
 	b.WriteString("\n## Reasons\n\nWhy something was not stored, not served, not shared, or served although stale: `detail` in Cache-Status and in the " +
 		"access log, and what `cacheproxy explain` prints. The label `reason` of `cacheproxy_refusals_total` is one of them.\n\n" +
 		"| reason | what it says | section |\n|---|---|---|\n")
