@@ -133,6 +133,9 @@ func (p *Purge) checkURLs() error {
 	return errors.Join(errs...)
 }
 
+// CanName reports whether a record can name a cache URL. One that none can must have nothing stored under it: it could not be purged.
+func CanName(url string) bool { return len(url) <= MaxURLsSize && utf8.ValidString(url) }
+
 // CacheURLs are the URLs that a purge of KindURL names.
 func (p *Purge) CacheURLs() []string {
 	if p.URLs != nil {

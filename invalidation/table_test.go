@@ -198,6 +198,17 @@ func TestPurgesThatAreWrong(t *testing.T) {
 	}
 }
 
+// What can be named is what a record of it alone may name.
+func TestCanName(t *testing.T) {
+	const a = "http://a.example/"
+	for _, url := range []string{a, a + "é", a + "?\xe9", a + strings.Repeat("x", MaxURLsSize-len(a)), a + strings.Repeat("x", MaxURLsSize-len(a)+1)} {
+		p := Purge{Kind: KindURL, URLs: []string{url}}
+		if err := p.Check(); CanName(url) != (err == nil) {
+			t.Errorf("%.30q of %d bytes: %v, %v", url, len(url), CanName(url), err)
+		}
+	}
+}
+
 // What lists of URLs make a table remember is bounded by how many URLs they name, however often; and that changes nothing of what the table
 // says: to who asks what was purged by others either.
 func TestListsOfURLsAreThinned(t *testing.T) {

@@ -25,6 +25,7 @@ const (
 	BadContentRange     // 206 whose Content-Range is absent, unusable, or contradicts its body
 	AmbiguousPath       // %2f, %5c, %00, backslash or ; in the path: two servers may read it differently
 	AmbiguousHost       // a Host that is no host with one port
+	UnnameableURL       // the cache URL is not UTF-8, or longer than a purge can name
 	RequestBody         // the request carried content that the key does not cover (fat GET)
 	Bypass              // a rule says bypass
 	Upgrade             // the request asked for another protocol
@@ -89,6 +90,7 @@ var reasons = [reasonCount]struct{ token, section, sentence string }{
 	BadContentRange: {"bad-content-range", "RFC 9111 section 3.3", "The Content-Range of the partial response is absent, cannot be used, or contradicts its body."},
 	AmbiguousPath:   {"ambiguous-path", "RFC 9110 section 4.2.3", "Two servers may read the target differently, so it is passed on and never stored."},
 	AmbiguousHost:   {"ambiguous-host", "RFC 9110 section 7.2", "The Host is not a host with at most one port."},
+	UnnameableURL:   {"unnameable-url", "RFC 9111 section 4.4", "The URL is not UTF-8, or longer than a purge may be: what is stored under it could not be purged, so nothing is."},
 	RequestBody:     {"request-body", "RFC 9110 section 9.3.1", "The request carried content, which the key does not cover."},
 	Bypass:          {"bypass", "RFC 9211 section 2.2", "A rule says bypass: the request is passed on and nothing is stored."},
 	Upgrade:         {"upgrade", "RFC 9110 section 7.8", "The request asks for another protocol."},

@@ -142,7 +142,8 @@ func (d *Doubts) covering(x doubt) *turn {
 	return cmp.Or(d.waiting[x], d.waiting[doubt{origin: x.origin}], d.waiting[doubt{}])
 }
 
-// nameable is the doubt, or a coarser one where the log could not name it.
+// nameable is the doubt, or a coarser one where the log could not name it. That is for what the origin has said, a group: URLs, which clients
+// choose, are left out before (doubtful).
 func nameable(x doubt) doubt {
 	for _, x := range [...]doubt{x, {origin: x.origin}} {
 		if p := purgeOf([]*turn{{doubt: x}}); x.origin != "" && p.Check() == nil {

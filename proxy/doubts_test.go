@@ -135,7 +135,7 @@ func TestDoubtsFillRecords(t *testing.T) {
 	})
 }
 
-// Long URLs make several records, and what no record can name is purged with its origin.
+// Long URLs make several records. Of a group that no record can name its origin is purged, and everything where not even that can be named.
 func TestDoubtsThatAreLong(t *testing.T) {
 	onStack(t, func(s *stack) {
 		long := "http://a.example/" + strings.Repeat("x", 20<<10)
@@ -143,7 +143,7 @@ func TestDoubtsThatAreLong(t *testing.T) {
 		for i := range 4 {
 			list = append(list, urlDoubt(fmt.Sprint(long, i)))
 		}
-		list = append(list, urlDoubt("http://[::1]/"+strings.Repeat("x", invalidation.MaxURLsSize)), urlDoubt("http://b.example/\xff"), urlDoubt("\xff/"))
+		list = append(list, doubt{origin: "http://[::1]", group: strings.Repeat("x", 300)}, doubt{origin: "http://b.example", group: "\xff"}, doubt{origin: "\xff", group: "g"})
 		for _, one := range s.enter("response to POST", list) {
 			<-one.done
 		}

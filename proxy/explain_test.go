@@ -287,6 +287,9 @@ func TestExplainAnswersOfItsOwn(t *testing.T) {
 	if e := r.explain("POST", "/"); e.Decision.Fwd != "method" || e.Lookup.Done || e.Lookup.Why == nil || e.Forward.Shared {
 		t.Errorf("POST: %+v", e)
 	}
+	if e := r.explain("GET", "/a?\xe9"); e.Lookup.Done || e.Lookup.Why == nil || e.Lookup.Why.Reason != "unnameable-url" || e.Forward == nil || e.Forward.Shared {
+		t.Errorf("a URL that no purge can name: %+v", e)
+	}
 	r.wantHits(1)
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 )
 
@@ -202,6 +203,10 @@ func TestOutcomesOfTheRequest(t *testing.T) {
 		{"/bypass", nil, "cacheproxy; fwd=bypass; detail=bypass"},
 		{"/a%2fb", nil, "cacheproxy; fwd=bypass; detail=ambiguous-path"},
 		{"/a;b", nil, "cacheproxy; fwd=bypass; detail=ambiguous-path"},
+		{"/a?\xe9", nil, "cacheproxy; fwd=bypass; detail=unnameable-url"},
+		{"/a?\xe9", nil, "cacheproxy; fwd=bypass; detail=unnameable-url"}, // nothing was stored
+		{"/a?\u00e9%e9", nil, "cacheproxy; fwd=uri-miss; ttl=60; stored"},
+		{"/" + strings.Repeat("x", invalidation.MaxURLsSize), nil, "cacheproxy; fwd=bypass; detail=unnameable-url"},
 		{"/", []string{"Authorization: Basic x"}, "cacheproxy; fwd=uri-miss; detail=authorization"},
 		{"/", []string{"Cache-Control: no-store"}, "cacheproxy; fwd=uri-miss; detail=request-no-store"},
 		{"/", nil, "cacheproxy; fwd=uri-miss; ttl=60; stored"},

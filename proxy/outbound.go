@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 )
 
@@ -277,6 +278,9 @@ func isProtocol(upgrade string) bool {
 // key makes the cache key from what would be forwarded.
 func (j *journey) key() {
 	j.cacheKey = j.matched.Key.Key(j.scheme, j.host, j.keyPath(), j.query, j.rq.Header, j.sessionFields)
+	if !invalidation.CanName(j.cacheKey.URL) {
+		j.refuse(policy.UnnameableURL)
+	}
 }
 
 // keyPath is the path as forwarded, with the "?" of an empty query: "/a?" is not the bytes of "/a".

@@ -66,7 +66,7 @@ func enter(ctx context.Context, log *slog.Logger, purge func(context.Context, in
 // spread enters what an unsafe request has made doubtful, and waits for it no longer than Options.PurgeWait. It returns what has been entered
 // by then.
 func (h *Handler) spread(who string, list []doubt) []invalidation.Seq {
-	if h.opt.Doubts == nil {
+	if h.opt.Doubts == nil || len(list) == 0 {
 		return nil
 	}
 	turns := h.opt.Doubts.enter(who, list)
@@ -86,14 +86,20 @@ func (h *Handler) spread(who string, list []doubt) []invalidation.Seq {
 
 // doubtful are what an unsafe request makes doubtful: these URLs, and the groups of its origin that the response names
 // (RFC 9875 section 3). That a URL is forgotten says nothing of the groups which its stored response is in.
+//
+// A URL that no record can name is left out, as is all of an origin that none can name: nothing is stored there (journey.key, policy.ValidHost).
+// To name something coarser in its place would let anybody who can send a POST empty an origin.
 func doubtful(urls []string, h http.Header) []doubt {
+	origin := policy.Key{URL: urls[0]}.Origin()
+	if whole := (doubt{origin: origin}); nameable(whole) != whole {
+		return nil
+	}
 	var list []doubt
 	for i, url := range urls {
-		if !slices.Contains(urls[:i], url) { // several targets may have one cache URL
+		if invalidation.CanName(url) && !slices.Contains(urls[:i], url) { // several targets may have one cache URL
 			list = append(list, doubt{origin: invalidation.OriginOf(url), url: url})
 		}
 	}
-	origin := policy.Key{URL: urls[0]}.Origin()
 	for _, group := range policy.InvalidatedGroups(h) {
 		list = append(list, doubt{origin: origin, group: group})
 	}

@@ -19,6 +19,7 @@ import (
 // RFC 9111 section 4.4: what an unsafe request makes doubtful is entered in the log under its cache URLs.
 func TestRFC9111Section4_4IsEnteredInTheLog(t *testing.T) {
 	rules := []policy.RuleSpec{{Key: policy.KeySpec{Query: policy.QuerySpec{Ignore: []string{"utm_*"}}}}}
+	longest := "/?" + strings.Repeat("x", invalidation.MaxURLsSize-len("http://shop.example/?"))
 	for _, tt := range []struct {
 		name, method, target string
 		status               int
@@ -32,6 +33,12 @@ func TestRFC9111Section4_4IsEnteredInTheLog(t *testing.T) {
 			[]string{"url http://shop.example/", "url http://shop.example/a%7Cb", "url http://shop.example/a|b"}},
 		{"one cache URL once", "POST", "/a", 200, []string{"Location: /a?utm_x=1"}, []string{"url http://shop.example/a"}},
 		{"another origin", "POST", "/", 200, []string{"Location: http://other.example/"}, []string{"url http://shop.example/"}},
+		{"not UTF-8", "POST", "/login?\xff", 200, nil, nil},
+		{"not UTF-8, with a group", "POST", "/login?\xff", 200, []string{`Cache-Group-Invalidation: "g"`}, []string{"group http://shop.example g"}},
+		{"a Location that is not UTF-8", "POST", "/", 200, []string{"Location: /a?\xff", "Content-Location: /b"},
+			[]string{"url http://shop.example/", "url http://shop.example/b"}},
+		{"longer than a record", "POST", "/?" + strings.Repeat("x", invalidation.MaxURLsSize), 200, nil, nil},
+		{"as long as a record", "POST", longest, 200, nil, []string{"url http://shop.example" + longest}},
 		{"a failure", "POST", "/", 403, []string{"Location: /a"}, nil},
 		{"a safe method", "GET", "/", 200, []string{"Location: /a"}, nil},
 	} {
@@ -49,6 +56,16 @@ func TestRFC9111Section4_4IsEnteredInTheLog(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// An origin that the log cannot name is that of a Host under which nothing is stored: a request with it is no reason to forget what is.
+func TestRFC9111Section4_4OriginsThatAreNone(t *testing.T) {
+	var l ledger
+	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Group-Invalidation", `"g"`) }, l.keeps)
+	r.do("POST", "/", nil, "Host: "+strings.Repeat("a", 9<<10)).is(t, 200, "").status(t, "cacheproxy; fwd=bypass; detail=ambiguous-host")
+	if got := l.took(); got != nil {
+		t.Errorf("%.200q", got)
 	}
 }
 
