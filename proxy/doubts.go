@@ -242,25 +242,25 @@ func (d *Doubts) take() []*turn {
 // purgeOf is the record of these: URLs, or one of anything else.
 func purgeOf(turns []*turn) invalidation.Purge {
 	first := turns[0]
-	p := invalidation.Purge{Who: first.who, Passing: true}
+	var p invalidation.Purge
+	who, passing := first.who, true
 	switch {
 	case first.url != "":
-		p.Kind, p.URLs = invalidation.KindURL, make([]string, len(turns))
+		urls := make([]string, len(turns))
 		for i, t := range turns {
-			if p.URLs[i] = t.url; t.who != p.Who {
-				p.Who = "responses to unsafe requests"
+			if urls[i] = t.url; t.who != who {
+				who = "responses to unsafe requests"
 			}
 		}
-		if one := (invalidation.Purge{Kind: p.Kind, Selector: first.url}); len(turns) == 1 && one.Check() == nil {
-			p.Selector, p.URLs = first.url, nil
-		}
+		p = purgeOfURLs(urls)
 	case first.group != "":
 		p.Kind, p.Origin, p.Group = invalidation.KindGroup, first.origin, first.group
 	case first.origin != "":
-		p.Kind, p.Selector, p.Passing = invalidation.KindPattern, invalidation.EscapeGlob(first.origin)+"/*", false
+		p.Kind, p.Selector, passing = invalidation.KindPattern, invalidation.EscapeGlob(first.origin)+"/*", false
 	default:
-		p.Kind, p.Passing = invalidation.KindAll, false
+		p.Kind, passing = invalidation.KindAll, false
 	}
+	p.Who, p.Passing = who, passing
 	return p
 }
 

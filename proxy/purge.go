@@ -128,7 +128,7 @@ func (j *journey) purge() {
 	}
 	j.outcome.Detail = policy.SoftPurged
 	if !p.Soft {
-		j.h.opt.Store.Forget(p.Selector)
+		j.h.opt.Store.Forget(j.cacheKey.URL)
 		j.outcome.Detail = policy.Purged
 	}
 	j.purged(receipt)
@@ -153,7 +153,21 @@ func (j *journey) purgeOf() (p invalidation.Purge, refusal problem, ok bool) {
 		refusal.status, refusal.detail = http.StatusNotImplemented, "a soft purge needs the invalidation log, and there is none"
 		return p, refusal, false
 	}
-	return invalidation.Purge{Kind: invalidation.KindURL, Selector: j.cacheKey.URL, Soft: soft, Who: methodPurge + " from " + j.addr.String()}, problem{}, true
+	p = purgeOfURLs([]string{j.cacheKey.URL})
+	p.Soft, p.Who = soft, methodPurge+" from "+j.addr.String()
+	if err := p.Check(); err != nil {
+		refusal.status, refusal.detail = http.StatusBadRequest, "no purge can name this URL, so nothing is stored under it: "+err.Error()
+		return p, refusal, false
+	}
+	return p, problem{}, true
+}
+
+// purgeOfURLs is the purge of these cache URLs: of one as the selector, unless it is too long for that, and else as a list.
+func purgeOfURLs(urls []string) invalidation.Purge {
+	if p := (invalidation.Purge{Kind: invalidation.KindURL, Selector: urls[0]}); len(urls) == 1 && p.Check() == nil {
+		return p
+	}
+	return invalidation.Purge{Kind: invalidation.KindURL, URLs: urls}
 }
 
 // asksSoftly reads the fields with which a PURGE asks that what is stored be made stale instead of being forgotten. Another value than 1

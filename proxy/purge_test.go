@@ -97,6 +97,45 @@ func TestPurgeIsByTheCacheURL(t *testing.T) {
 	}
 }
 
+// A long URL is purged as any other. One that no purge can name has nothing stored, and whoever asks for it hears that.
+func TestPurgeOfLongURLs(t *testing.T) {
+	long := "/" + strings.Repeat("x", 20<<10)
+	for _, log := range []bool{true, false} {
+		for _, fields := range [][]string{nil, {"Soft-Purge: 1"}} {
+			if fields != nil && !log {
+				continue
+			}
+			r, _ := purgeRig(t, cacheable)
+			r.h.opt.Client.Purge = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+			if !log {
+				r.h.opt.Purge = nil
+			}
+			r.get(long)
+			r.get(long).status(t, "cacheproxy; hit; ttl=60")
+			if a := r.do("PURGE", long, nil, fields...); a.StatusCode != 200 {
+				t.Errorf("log %v, %q: %d %.200s", log, fields, a.StatusCode, a.body)
+			}
+			if got := r.get(long).Header.Get("Cache-Status"); strings.HasPrefix(got, "cacheproxy; hit") {
+				t.Errorf("log %v, %q: then %s", log, fields, got)
+			}
+		}
+	}
+	var l ledger
+	r := newRig(t, cacheable, l.keeps, mayPurge("127.0.0.1/32"))
+	for target, why := range map[string]string{"/?\xff": "not UTF-8", long + long + long + long: "urls have"} {
+		a := r.do("PURGE", target, nil, "Accept: text/plain").status(t, "cacheproxy; detail=purge-refused")
+		if a.StatusCode != 400 || !strings.Contains(a.body, why) {
+			t.Errorf("%d %.200s", a.StatusCode, a.body)
+		}
+		if e := r.explain("PURGE", target); e.Status != 400 || e.Decision.Action != "refuse" {
+			t.Errorf("explained as %+v", e)
+		}
+	}
+	if counts := counted(t, r.h.opt.Metrics); l.took() != nil || counts["purges_total error method"] != 0 {
+		t.Errorf("%v", counts)
+	}
+}
+
 // A soft PURGE is asked for by a field, and makes stale: it is the log's alone to do.
 func TestPurgeSoftly(t *testing.T) {
 	for _, tt := range []struct {
