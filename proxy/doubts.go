@@ -13,11 +13,11 @@ import (
 
 // Doubts are the URLs and cache groups that unsafe requests have made doubtful, and that are to be entered in the log: for all of a process.
 //
-// However many requests come, the log grows slowly: what waits goes into the next record together, up to invalidation.MaxURLs of them, and a
-// record is begun paceOf after the one before at the soonest, unless it is full. So a URL that comes alone is entered at once, and of many
-// each waits some milliseconds. Whatever is asked for while an equal one waits is entered with it. One that is under way does not serve it:
-// that may have its place in the log already, and then a fetch that began behind it, but before the change that the request has made,
-// would be stored.
+// However many requests come, and however long their URLs are, the log grows slowly: what waits goes into the next records together, up to
+// invalidation.MaxURLs in each, and these are begun pace after those before at the soonest, and no sooner than those were written at speed. So a
+// URL that comes alone is entered at once, and of many each waits some milliseconds. Whatever is asked for while an equal one waits is entered
+// with it. One that is under way does not serve it: that may have its place in the log already, and then a fetch that began behind it, but
+// before the change that the request has made, would be stored.
 //
 // What the log does not take is tried again until it does, also when the request is long over: the others serve what they hold as long as they
 // do not hear of it. When more wait than there is room for, the origin of which most wait is purged as a whole in their place, and everything
@@ -36,7 +36,7 @@ type Doubts struct {
 	origins map[string]int // how many URLs and groups of an origin wait
 
 	underWay int           // records
-	began    time.Time     // the last round of records
+	after    time.Time     // which the next round of records may begin
 	pause    time.Duration // since the log has not taken a record; 0 = it has taken the last one
 	retry    time.Time     // when the pause is over
 	timer    *time.Timer   // of the next round, where it waits for its time
@@ -57,9 +57,13 @@ type DoubtsOptions struct {
 }
 
 const (
-	// pace is between the begins of two rounds of records that are not full. 200 of them a second can be remembered for minutes; a request
-	// that finds one begun is held back by so much at most.
+	// pace is between the begins of two rounds of records at least. 200 of them a second can be remembered for minutes; a request that finds one
+	// begun is held back by so much, unless there is much.
 	pace = 5 * time.Millisecond
+	// speed is how many bytes of URLs and groups a second are entered, in the long run. Every replica remembers all of them, and the log does, for
+	// the horizon: so what anybody can make them remember by requests to one replica is about 45 MiB of text where the horizon is 90 s. It is some
+	// thousands of URLs a second.
+	speed = 512 << 10
 	// maxUnderWay bounds the records that are being entered: where a replica is slow each takes DoubtsOptions.Wait, and the next ones must not
 	// wait for that.
 	maxUnderWay = 16
@@ -171,29 +175,31 @@ func (d *Doubts) next() {
 		return
 	}
 	now := time.Now()
-	due := d.began.Add(pace)
-	switch {
-	case d.ending:
-		due = now
-	case d.pause > 0:
+	due := d.after
+	if d.pause > 0 && d.retry.After(due) {
 		due = d.retry
-	case len(d.urls) >= invalidation.MaxURLs:
-		due = now
 	}
-	if due.After(now) {
+	if due.After(now) && !d.ending {
 		d.arm(due)
 		return
 	}
-	d.began = now
+	size := 0
 	for len(d.waiting) > 0 && d.underWay < maxUnderWay {
 		turns := d.take()
+		for _, t := range turns {
+			size += t.size()
+		}
 		d.underWay++
 		d.work.Go(func() { d.record(turns) })
 		if d.pause > 0 {
-			return // one is enough to see whether the log is back
+			break // one is enough to see whether the log is back
 		}
 	}
+	d.after = now.Add(max(pace, writing(size)))
 }
+
+// writing is how long so many bytes take at speed.
+func writing(size int) time.Duration { return time.Duration(size) * time.Second / speed }
 
 // arm has the next round begun at a time. Called with the lock held.
 func (d *Doubts) arm(due time.Time) {

@@ -113,7 +113,7 @@ func TestDoubtsWaitTogether(t *testing.T) {
 	})
 }
 
-// A full record does not wait for its time, and what is under way does not do for who comes later.
+// What one record does not take goes into others of the same round, and what is under way does not do for who comes later.
 func TestDoubtsFillRecords(t *testing.T) {
 	onStack(t, func(s *stack) {
 		s.hold = make(chan struct{})
@@ -123,6 +123,11 @@ func TestDoubtsFillRecords(t *testing.T) {
 		for i := range 3*invalidation.MaxURLs - 1 {
 			post(i + 1)
 		}
+		synctest.Wait()
+		if s.records() != 1 {
+			t.Errorf("%d records before the pace is over", s.records())
+		}
+		time.Sleep(pace)
 		synctest.Wait()
 		if s.records() != 4 { // the first alone, and three that are full
 			t.Errorf("%d records", s.records())
@@ -150,6 +155,60 @@ func TestDoubtsThatAreLong(t *testing.T) {
 		took, want := s.took(), []string{"all", "pattern http://\\[::1\\]/*", "pattern http://b.example/*"}
 		if s.records() != 5 || len(took) != 7 || !slices.Equal(took[:3], want) {
 			t.Errorf("%d records, %.40q, want %q", s.records(), took, want)
+		}
+	})
+}
+
+// A round waits until the one before would have been written at speed, also when what waits fills records; the end does not.
+func TestDoubtsArePacedByBytes(t *testing.T) {
+	onStack(t, func(s *stack) {
+		long, start := s.becomes("http://a.example/"+strings.Repeat("x", 60<<10)+"%d"), time.Now()
+		size := 0
+		<-long(0).done
+		for i := range 3 {
+			one := long(1 + i)
+			size += one.size()
+			if i == 2 {
+				<-one.done
+			}
+		}
+		if s.records() != 4 || time.Since(start) != writing(size/3) {
+			t.Errorf("%d records after %v", s.records(), time.Since(start))
+		}
+		short := s.becomes("http://a.example/%d")
+		for i := range 2 * invalidation.MaxURLs {
+			short(i)
+		}
+		<-short(0).done
+		if s.records() != 6 || time.Since(start) != writing(size/3)+writing(size) {
+			t.Errorf("%d records after %v", s.records(), time.Since(start))
+		}
+		short(1)
+		s.Close()
+		if s.records() != 7 || time.Since(start) != writing(size/3)+writing(size) {
+			t.Errorf("%d records at the end after %v", s.records(), time.Since(start))
+		}
+	})
+}
+
+// However long the URLs and however many, what is entered is bounded in bytes; more than can wait is purged with its origin.
+func TestDoubtsAreBoundedInBytes(t *testing.T) {
+	onStack(t, func(s *stack) {
+		const seconds = 10
+		long := s.becomes("http://a.example/" + strings.Repeat("x", 30<<10) + "%d")
+		for i := range seconds * int(time.Second/pace) {
+			long(i)
+			time.Sleep(pace)
+		}
+		size := 0
+		for _, url := range s.took() {
+			size += len(url)
+		}
+		if most := seconds*speed + maxUnderWay*invalidation.MaxURLsSize; size > most || size < seconds*speed/2 {
+			t.Errorf("%d bytes in %d records, want %d at most", size, s.records(), most)
+		}
+		if s.size > maxWaitingSize {
+			t.Errorf("%d bytes wait", s.size)
 		}
 	})
 }

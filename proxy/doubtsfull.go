@@ -2,7 +2,8 @@ package proxy
 
 import "cacheproxy/invalidation"
 
-// When there is no room for one more. It takes a log that hangs for minutes: one that answers takes a record of 256 URLs in a millisecond or two.
+// When there is no room for one more. It takes a log that hangs for minutes, for one that answers takes a record of 256 URLs in a millisecond or
+// two; or a flood of long URLs, half a minute of twice as much as speed.
 //
 // Then a coarser record takes the place of those that wait: an origin's as a whole. It forgets more than has changed, once, and costs the
 // origin a fetch for each URL that is asked for again (one, whoever asks). Dropping some instead would cost nothing, and the other replicas
