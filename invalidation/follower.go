@@ -59,12 +59,14 @@ type Follower struct {
 	oldest Seq             // record in the log, at the last heartbeat
 	level  time.Time       // when all that the log held was applied, for the last time that this is known of (status.go)
 
-	owed []*Record // what the log may lack of what was applied here before it was doubted; of the loop alone
+	batch batch     // of the loop alone
+	owed  []*Record // what the log may lack of what was applied here before it was doubted; of the loop alone
 
 	started time.Time               // what lease is counted from, on the monotonic clock
 	lease   atomic.Int64            // until when this replica may serve what it holds; only where it is strict
 	clock   atomic.Pointer[reading] // of the last heartbeat that was accepted; nil = none was
 	whole   atomic.Int64            // the clock of Redis when all that the log held was applied, the last time that this is known of, in microseconds; 0 = it never was
+	old     batch                   // of what is trimmed, or swept again; of that goroutine alone
 	sweeper Sweeper                 // nil = this replica takes no part in sweeping
 	named   time.Time               // when it last said that it may have sweeps in hand; of that goroutine alone
 	past    *past                   // what was purged; only without Redis
@@ -97,7 +99,7 @@ func Start(o Options) (*Follower, error) {
 	}
 	f := &Follower{
 		opt: o, table: NewTable(), id: fmt.Sprintf("%s#%08x", o.Instance, rand.Uint32()), times: make(map[Seq]int64), known: make(map[string]bool), moved: make(chan struct{}),
-		started: time.Now(), level: o.Now(), past: newPast(),
+		batch: readBatch, old: readBatch, started: time.Now(), level: o.Now(), past: newPast(),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	if o.Redis == nil {

@@ -2,6 +2,9 @@ package invalidation
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +26,70 @@ func TestJoiningAppliesTheOldestRecord(t *testing.T) {
 	if !forbids(joined, m, "http://a.example/") {
 		t.Error("what the oldest record forbids is permitted")
 	}
+}
+
+// narrow is a hook that lets no more than so many records through in time.
+type narrow struct {
+	most  atomic.Int64
+	asked atomic.Int64 // by the last read that was let through
+	late  atomic.Int64 // reads that were not
+}
+
+func (*narrow) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*narrow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (n *narrow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if i := slices.Index(cmd.Args(), any("count")); i >= 0 {
+			count, _ := cmd.Args()[i+1].(int64)
+			if count > n.most.Load() {
+				n.late.Add(1)
+				return context.DeadlineExceeded
+			}
+			n.asked.Store(count)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// What does not come in time is read in smaller pieces, by one joining, and in larger ones again when it comes.
+func TestJoiningReadsLessAtOnce(t *testing.T) {
+	server := redistest.StartSettled(t)
+	other := newFleet(t, server.URL, 1)[0]
+	m := other.Table().Mark()
+	const records = 100
+	for i := range records {
+		purge(t, other, Purge{Kind: KindURL, Selector: fmt.Sprint("http://a.example/", i)}, limit)
+	}
+	var link, sweeps narrow
+	var doubted atomic.Int64
+	link.most.Store(20)
+	sweeps.most.Store(20)
+	joined := newFleet(t, server.URL, 1, func(o *Options) {
+		o.Instance, o.Doubted = "joins", func() { doubted.Add(1) }
+		o.Waiting.AddHook(&link)
+		o.Redis.AddHook(&sweeps)
+	})[0]
+	if !forbids(joined, m, "http://a.example/0") || !forbids(joined, m, fmt.Sprint("http://a.example/", records-1)) {
+		t.Error("it has joined, and not read all")
+	}
+	if late := link.late.Load(); doubted.Load() != 1 || late < 6 || late > records {
+		t.Errorf("joined %d times, %d reads in vain", doubted.Load(), late)
+	}
+	vain := 0
+	for ; joined.sweepOld() != nil && vain < 10; vain++ { // which is trimming
+	}
+	if vain != 6 {
+		t.Errorf("trimming was in vain %d times, with %d", vain, joined.old)
+	}
+	link.most.Store(int64(readBatch))
+	await(t, "reading as much as it may", func() bool {
+		purge(t, other, Purge{Kind: KindURL, Selector: "http://a.example/"}, limit)
+		return link.asked.Load() == int64(readBatch)
+	})
 }
 
 // Who registers has dropped what it held, also when it does not hear that it is registered.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +19,25 @@ import (
 
 const (
 	beatInterval = time.Second // at least so often a heartbeat is sent
-	readBatch    = 1000        // records
 	rejoinPause  = 250 * time.Millisecond
 )
+
+// batch is how many records are read at once. A record may have 64 KiB and more, and of what does not come within the timeout nothing has come: then
+// half as many are asked for the next time, and by and by more again when they come.
+type batch int64
+
+const readBatch, leastBatch batch = 1000, 4
+
+// adjust learns from how a read has ended.
+func (b *batch) adjust(err error) {
+	var late net.Error
+	switch {
+	case err == nil:
+		*b = min(*b+*b/4, readBatch)
+	case errors.As(err, &late) && late.Timeout():
+		*b = max(*b/2, leastBatch)
+	}
+}
 
 // errDoubt ends the following of a log.
 var errDoubt = errors.New("invalidation: the log does not go on where it was left")
@@ -94,11 +111,15 @@ func (f *Follower) join() error {
 		return errDoubt
 	}
 	for {
+		asked := f.batch
 		n, err := f.advance(-1)
+		if err != nil && f.batch < asked {
+			continue // to join anew would be to read anew what has been read
+		}
 		if err != nil {
 			return err
 		}
-		if n < readBatch {
+		if n < int(asked) {
 			if err := f.beat(); err != nil {
 				return err
 			}
@@ -164,7 +185,8 @@ func (f *Follower) appendOneAgain(r *Record) error {
 func (f *Follower) advance(wait time.Duration) (n int, err error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.opt.Timeout+max(wait, 0))
 	defer cancel()
-	records, err := f.log.read(ctx, f.opt.Waiting, f.position().Seq, wait, readBatch)
+	records, err := f.log.read(ctx, f.opt.Waiting, f.position().Seq, wait, int64(f.batch))
+	f.batch.adjust(err)
 	for _, r := range records {
 		if !f.apply(r) {
 			return n, errDoubt

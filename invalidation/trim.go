@@ -25,7 +25,7 @@ const (
 )
 
 const (
-	oldPages  = 20               // of readBatch records, that are looked at in one go for what is to be swept again, or trimmed
+	oldPages  = 20               // reads of the log, of which the records are looked at in one go for what is to be swept again, or trimmed
 	lostSweep = 10 * time.Minute // after which a second sweep that is nowhere in the queue may have been lost
 )
 
@@ -39,14 +39,16 @@ func (f *Follower) sweepOld() error {
 	over := Seq(now.Add(-f.opt.Horizon).UnixMicro()).String()
 	whole := true // all before are to be trimmed too
 	for from, page := "-", 0; page < oldPages; page++ {
-		messages, err := f.opt.Redis.XRangeN(f.ctx, f.log.log, from, over, readBatch).Result()
+		asked := f.old
+		messages, err := f.opt.Redis.XRangeN(f.ctx, f.log.log, from, over, int64(asked)).Result()
+		f.old.adjust(err)
 		if err != nil {
 			return fmt.Errorf("invalidation: trimming the log: %w", err)
 		}
 		if len(messages) == 0 {
 			return nil
 		}
-		if whole, err = f.queueOrTrim(messages, whole, now); err != nil || len(messages) < readBatch {
+		if whole, err = f.queueOrTrim(messages, whole, now); err != nil || len(messages) < int(asked) {
 			return err
 		}
 		from = "(" + messages[len(messages)-1].ID
