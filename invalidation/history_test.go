@@ -256,6 +256,15 @@ func TestHistoryOfALaterVersion(t *testing.T) {
 	}
 }
 
+// A record is about as large as what it names.
+func TestEncodedIsNoLonger(t *testing.T) {
+	p := Purge{Kind: KindURL, URLs: []string{"http://a.example/?" + strings.Repeat("a&<", 1000)}}
+	text, err := p.encode()
+	if got, err2 := decodePurge(text); err != nil || err2 != nil || !slices.Equal(got.URLs, p.URLs) || len(text) > len(p.URLs[0])+100 {
+		t.Errorf("%d bytes of %d, %v, %v", len(text), len(p.URLs[0]), err, err2)
+	}
+}
+
 // What is kept of a record is bounded, whatever it is.
 func TestRecorded(t *testing.T) {
 	tags := make([]string, maxTags)

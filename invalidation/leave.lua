@@ -6,10 +6,11 @@
 -- ARGV[1]  the replica's id
 -- ARGV[2]  "1": also where there is none of that id; "itself": the same, and it is the replica that says so
 --
--- Returns 1, or 0 where there is none of that id.
+-- Returns 1, or 0 where there is none of that id, or it has left already.
 
 local there = redis.call('HGET', KEYS[1], ARGV[1])
-if (not there or string.sub(there, 1, 5) == 'left ') and ARGV[2] == '0' then
+local left = there and string.sub(there, 1, 5) == 'left '
+if ARGV[2] ~= 'itself' and left or ARGV[2] == '0' and not there then
 	return 0
 end
 local time = redis.call('TIME')

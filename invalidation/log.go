@@ -84,9 +84,13 @@ func wireOf(p *Purge) wireRecord {
 	return w
 }
 
+// encode writes what the log has of a purge. No browser reads it: "&", of which URLs may have many, is one byte and not the six of \u0026.
 func (p *Purge) encode() (string, error) {
-	text, err := json.Marshal(wireOf(p))
-	return string(text), err
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(wireOf(p))
+	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
 func decodePurge(text string) (p Purge, err error) {
