@@ -149,7 +149,7 @@ var edits = []edit{
 			if err != nil {
 				return err
 			}
-			if n < readBatch {
+			if n < int(readBatch) {
 				f.mu.Lock()
 				first = f.last
 				f.mu.Unlock()
@@ -158,7 +158,7 @@ var edits = []edit{
 		}
 	}
 `},
-	{"register first and drop first", "invalidation/tail.go", "	} else if !b.accepted {\n		return errDoubt\n	}\n	for {\n		n, err := f.advance(-1)\n",
+	{"register first and drop first", "invalidation/tail.go", "	} else if !b.accepted {\n		return errDoubt\n	}\n	for {\n		asked := f.batch\n",
 		`	} else if !b.accepted {
 		return errDoubt
 	}
@@ -170,7 +170,7 @@ var edits = []edit{
 		f.opt.Doubted()
 	}
 	for {
-		n, err := f.advance(-1)
+		asked := f.batch
 `},
 	{"oldest record", "invalidation/follower.go", "	f.whole.Store(0)\n	f.take(at)\n",
 		"	f.whole.Store(0)\n	if takenOut(\"oldest record\") {\n		f.last = at\n		f.wake()\n		return\n	}\n	f.take(at)\n"},
