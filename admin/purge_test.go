@@ -123,6 +123,8 @@ func TestPurgeRefuses(t *testing.T) {
 		`{"url": "` + strings.Repeat("a", 9<<10) + `"}`:           "url: ",
 		`{"url": "a.example/` + strings.Repeat("a", 9<<10) + `"}`: "url is longer than 8192 bytes",
 		`{"pattern": ""}`:                                         "pattern is empty",
+		`{"pattern": "a.example/[a-"}`:                            `pattern has a [ that is not closed: write \[ for itself`,
+		`{"pattern": "a.example/a\\"}`:                            `pattern ends with a \, which`,
 		`{"pattern": "` + strings.Repeat("*a", 33) + `"}`:         "pattern: more than 32 stars",
 		`{"tags": []}`:                                            "tags are 0: want 1 to 100",
 		`{"tags": [` + tags + `]}`:                                "tags are 101: want 1 to 100",

@@ -139,6 +139,9 @@ func (p *Purge) selectBy(r *invalidation.Purge) (ok bool, err error) {
 		}
 	case invalidation.KindPattern:
 		r.Selector = *p.Pattern
+		if wrong := invalidation.WellFormed(*p.Pattern); wrong != nil {
+			err = fmt.Errorf("pattern %w", wrong)
+		}
 	case invalidation.KindGroup:
 		r.Group = *p.Group
 		r.Origin, err = originOf(p.Origin)

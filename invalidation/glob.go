@@ -35,6 +35,35 @@ func CompileGlob(pattern string) (Glob, error) {
 	return Glob{pattern, pattern[:special]}, nil
 }
 
+// WellFormed says what is wrong with a pattern that matches, as in Redis, but hardly what its author meant.
+func WellFormed(pattern string) error {
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			if i++; i == len(pattern) {
+				return errors.New(`ends with a \, which stands before a byte that is meant as it is: write \\ for itself`)
+			}
+		case '[':
+			n, closed := setLen(pattern[i:])
+			if !closed {
+				return errors.New(`has a [ that is not closed: write \[ for itself`)
+			}
+			i += n - 1
+		}
+	}
+	return nil
+}
+
+// setLen is the length of a set in brackets, and whether it has an end.
+func setLen(p string) (n int, closed bool) {
+	n, _ = matchSet(p, 0)
+	if n < len(p) {
+		return n, true
+	}
+	more, _ := matchSet(p+"]", 0) // which is taken into the set if that was not closed
+	return n, more == n
+}
+
 // EscapeGlob makes a pattern that matches this text alone.
 func EscapeGlob(text string) string {
 	if !strings.ContainsAny(text, `*?[]\`) {

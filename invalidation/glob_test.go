@@ -22,3 +22,15 @@ func TestGlob(t *testing.T) {
 		}
 	}
 }
+
+// What Redis takes, and nobody means, is told apart.
+func TestWellFormed(t *testing.T) {
+	for pattern, want := range map[string]bool{
+		"": true, "*": true, "a[bc]": true, "a[^b-c]*": true, `a\[`: true, `a\\`: true, `a[\]]`: true, "[]": true, "[^]": true, "]": true, "[a]b[c]": true,
+		"[": false, "a[b": false, `a\`: false, `a[b\]`: false, "[^": false, "[a]b[c": false, "[a-": false, "[a-]": false, `[\`: false,
+	} {
+		if err := WellFormed(pattern); (err == nil) != want {
+			t.Errorf("%q: %v", pattern, err)
+		}
+	}
+}
