@@ -213,6 +213,8 @@ func (p *purging) cancel(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		WriteProblem(w, http.StatusServiceUnavailable, "whether the sweep is cancelled is not known: "+err.Error(), nil)
+	case result != invalidation.CancelOK && now.Merged > 0 && !now.Over():
+		WriteProblem(w, http.StatusConflict, "purge "+event.Seq.String()+" is swept together with purge "+now.Merged.String()+", which is of the same: cancel that", nil)
 	case result != invalidation.CancelOK:
 		WriteProblem(w, http.StatusConflict, "purge "+event.Seq.String()+" is swept already: there is nothing to cancel", nil)
 	default:

@@ -43,6 +43,8 @@ func TestCovers(t *testing.T) {
 		"tags":                 {pattern(tags(false, "a", "b")), pattern(tags(false, "a", "b")), true},
 		"other tags":           {pattern(tags(false, "a", "b")), pattern(tags(false, "a", "c")), false},
 		"all tags, any":        {pattern(tags(true, "a", "b")), pattern(tags(false, "a", "b")), false},
+		"passing over asked":   {pattern(func(r *Record) { r.Passing = true }), pattern(), false},
+		"asked over passing":   {pattern(), pattern(func(r *Record) { r.Passing = true }), true},
 		"lists": {pattern(func(r *Record) { r.Purge = Purge{Kind: KindURL, URLs: []string{"http://a/"}} }),
 			pattern(func(r *Record) { r.Purge = Purge{Kind: KindURL, URLs: []string{"http://a/"}} }), false},
 	} {
@@ -147,5 +149,86 @@ func TestWorkersAreNamed(t *testing.T) {
 		if !<-swept {
 			t.Fatal("it is not named, and has a sweep in hand")
 		}
+	}
+}
+
+// While the same is purged faster than it can be swept, the queue does not grow.
+func TestTheSameFasterThanItIsSwept(t *testing.T) {
+	server := redistest.StartSettled(t)
+	f := newFleet(t, server.URL, 1)[0]
+	same := Purge{Kind: KindPattern, Selector: "a.example/*"}
+	const sweeps, perSweep = 30, 4
+	n, longest := 0, int64(0)
+	done := make(chan struct{})
+	f.Sweep(sweeping(func(*Record) {
+		if n++; n > sweeps {
+			return
+		}
+		for range perSweep {
+			if _, err := f.Purge(context.Background(), same, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		longest = max(longest, server.Admin().LLen(context.Background(), "cp:{inv}:sweeps").Val())
+		if n == sweeps {
+			close(done)
+		}
+	}))
+	purge(t, f, same, limit)
+	<-done
+	if longest > 3*perSweep {
+		t.Errorf("%d waited", longest)
+	}
+	await(t, "swept", func() bool { return server.Admin().LLen(t.Context(), "cp:{inv}:sweeps").Val() == 0 })
+}
+
+// Those whose horizon is not over do not keep others from being found.
+func TestCoveringUpTo(t *testing.T) {
+	table := NewTable()
+	for seq := range Seq(3 * maxCovering) {
+		table.Apply(&Record{Purge: Purge{Kind: KindAll}, Seq: seq + 1})
+	}
+	older := &Record{Purge: Purge{Kind: KindAll}, Seq: 1}
+	if list := table.covering(older, 5); len(list) != 4 || list[0].Seq != 5 {
+		t.Errorf("%v", list)
+	}
+	if list := table.covering(older, 1<<60); len(list) != maxCovering || list[0].Seq != 3*maxCovering {
+		t.Errorf("%d", len(list))
+	}
+}
+
+// A sweep in which the newer record is lost, or cancelled, does not do for the older one; and one that is merged cannot be cancelled by itself.
+func TestSweptInVainInPlaceOfAnother(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *redistest.Server, *Follower, Seq){
+		"lost": func(t *testing.T, server *redistest.Server, _ *Follower, newer Seq) {
+			server.Admin().XDel(t.Context(), "cp:{inv}:log", newer.String()+"-0")
+		},
+		"cancelled": func(t *testing.T, _ *redistest.Server, f *Follower, newer Seq) {
+			if got, err := f.Cancel(t.Context(), newer, "me"); err != nil || got != CancelOK {
+				t.Errorf("%v, %v", got, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.StartSettled(t)
+			f := newFleet(t, server.URL, 1)[0]
+			same := Purge{Kind: KindPattern, Selector: "a.example/*"}
+			older, newer := purge(t, f, same, limit).Sequence, purge(t, f, same, limit).Sequence
+			purge(t, f, Purge{Kind: KindTag, Tags: []string{"last"}}, limit)
+			s := newScripted()
+			f.Sweep(s)
+			s.await(t, newer)
+			if got, err := f.Cancel(t.Context(), older, "me"); err != nil || got != CancelLate {
+				t.Errorf("%v, %v", got, err)
+			}
+			end(t, server, f, newer)
+			s.await(t, older)
+			close(s.steps)
+			await(t, "swept", func() bool {
+				o := outcome(t, f, older)
+				return o.State == SweepOnce && o.Merged == 0 && o.Cancelled == ""
+			})
+			await(t, "nothing in hand", func() bool { return server.Admin().Exists(t.Context(), "cp:{inv}:sweeps:"+f.ID()).Val() == 0 })
+		})
 	}
 }

@@ -153,18 +153,20 @@ func (f *Follower) sweepOne(s Sweeper, mine, seq string) error {
 	if err == nil && newer == 0 {
 		err = f.sweepRecord(s, r, &known, mine)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errGone) && !errors.Is(err, errCancelled) {
 		_, _, moved := f.log.move(f.ctx, mine, f.log.sweeps, "RIGHT", "RIGHT")
 		return errors.Join(err, moved)
 	}
 	if newer > 0 {
-		now.Merged, now.Passes = newer, pass
+		now.mergeInto(newer)
+		now.Passes = pass
 		_, _, err = f.log.note(f.ctx, mine, seq, &now, true)
+		return err
 	}
-	return err
+	return nil
 }
 
-// sweepRecord sweeps a record, unless the sweep is cancelled, and notes what has come of it.
+// sweepRecord sweeps a record, unless the sweep is cancelled, and notes what has come of it. errCancelled and errGone are noted too.
 func (f *Follower) sweepRecord(s Sweeper, r *Record, known *noted, mine string) (err error) {
 	seq, now, stop, pass := r.Seq.String(), known.note, known.stop, known.pass()
 	now.By, now.Running = f.id, false
@@ -191,7 +193,9 @@ func (f *Follower) sweepRecord(s Sweeper, r *Record, known *noted, mine string) 
 		f.addFirst(seq, &now, known.Tally)
 	}
 	now.Passes = pass
-	_, _, err = f.log.note(f.ctx, mine, seq, &now, true)
+	if _, _, noted := f.log.note(f.ctx, mine, seq, &now, true); noted != nil {
+		return noted
+	}
 	return err
 }
 

@@ -29,6 +29,9 @@ var cancelSource string
 //go:embed move.lua
 var moveSource string
 
+//go:embed claim.lua
+var claimSource string
+
 //go:embed worker.lua
 var workerSource string
 
@@ -39,6 +42,7 @@ var (
 	noteScript   = redis.NewScript(noteSource)
 	cancelScript = redis.NewScript(cancelSource)
 	moveScript   = redis.NewScript(moveSource)
+	claimScript  = redis.NewScript(claimSource)
 	workerScript = redis.NewScript(workerSource)
 	againScript  = redis.NewScript(againSource)
 )
@@ -198,7 +202,7 @@ type Cancelled string
 // What may come of it.
 const (
 	CancelOK   Cancelled = "ok"   // it ends, or does not begin; the purge stands, and is swept when the horizon is over
-	CancelLate Cancelled = "late" // it is over
+	CancelLate Cancelled = "late" // it is over, or merged into that of a newer one
 	CancelGone Cancelled = "gone" // the log does not hold the record
 )
 
@@ -208,6 +212,13 @@ const (
 func (f *Follower) Cancel(ctx context.Context, seq Seq, who string) (Cancelled, error) {
 	if f.log == nil {
 		return f.past.cancel(seq, who), nil
+	}
+	list, err := f.log.notes(ctx, seq.String())
+	if err != nil {
+		return "", err
+	}
+	if list[0].Merged > 0 {
+		return CancelLate, nil // it has none of its own
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.log.timeout)
 	defer cancel()

@@ -152,8 +152,10 @@ func describePurge(p *admin.Purged) string {
 
 // outcomeText is what has come of a purge, in a few words.
 func outcomeText(o *admin.Outcome) string {
-	if o.Sweep.Merged > 0 {
-		return fmt.Sprintf("swept together with %s", o.Sweep.Merged)
+	if m := o.Sweep.Merged; m > 0 && (o.Sweep.State == invalidation.SweepOnce || o.Sweep.State == invalidation.SweepTwice) {
+		return fmt.Sprintf("swept together with %s", m)
+	} else if m > 0 {
+		return fmt.Sprintf("to be swept together with %s", m)
 	}
 	switch o.Sweep.State {
 	case invalidation.SweepQueued:
