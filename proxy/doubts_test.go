@@ -172,6 +172,7 @@ func TestDoubtsArePacedByBytes(t *testing.T) {
 				<-one.done
 			}
 		}
+		synctest.Wait() // the other records of the round have begun too
 		if s.records() != 4 || time.Since(start) != writing(size/3) {
 			t.Errorf("%d records after %v", s.records(), time.Since(start))
 		}
@@ -180,6 +181,7 @@ func TestDoubtsArePacedByBytes(t *testing.T) {
 			short(i)
 		}
 		<-short(0).done
+		synctest.Wait()
 		if s.records() != 6 || time.Since(start) != writing(size/3)+writing(size) {
 			t.Errorf("%d records after %v", s.records(), time.Since(start))
 		}
