@@ -89,7 +89,7 @@ func (r *far) hasChunks(ctx context.Context, e *Entry) (bool, error) {
 // checkChunks is hasChunks for an entry that near memory has, with all that a lookup does around asking Redis. Those who want the same
 // body at once ask once: the question names every chunk, and a thousand of them would keep Redis from all else.
 func (r *far) checkChunks(ctx context.Context, e *Entry) (bool, error) {
-	if r.closed.Load() || !r.breaker.allow() {
+	if r.closed.Load() || !r.breaker.Allow() {
 		return false, errNotAsked
 	}
 	ctx = context.WithoutCancel(ctx) // others may wait for the answer, no longer than the timeout
@@ -233,7 +233,7 @@ func (r *far) chunk(ctx context.Context, e *Entry, n int, buffer *chunkBuffer) (
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if r.closed.Load() || !r.breaker.allow() {
+	if r.closed.Load() || !r.breaker.Allow() {
 		return nil, errNotAsked
 	}
 	limited, cancel := context.WithTimeout(ctx, r.saver.timeout)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
 )
@@ -34,7 +35,7 @@ func awaitCluster(t *testing.T, server *redistest.Server) {
 	deadline := time.After(patience)
 	for {
 		err := client.Get(t.Context(), "any").Err()
-		if err == nil || classify(err).cause != "cluster" {
+		if err == nil || breaker.Classify(err).Cause != "cluster" {
 			return
 		}
 		select {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
@@ -66,7 +67,7 @@ func newTrial(t *testing.T) *trial {
 			t.Fatal(err)
 		}
 		r.replica = replica{newStore(t, Options{
-			NearSize: 4 << 20, Follower: follower, Redis: dial(t, r.fault.URL(), DialOptions{}), Prefix: "cp", Breaker: BreakerOptions{Cooldown: 50 * time.Millisecond},
+			NearSize: 4 << 20, Follower: follower, Redis: dial(t, r.fault.URL(), DialOptions{}), Prefix: "cp", Breaker: breaker.Options{Cooldown: 50 * time.Millisecond},
 		}), follower}
 		follower.Sweep(r.Store)
 		t.Cleanup(func() {

@@ -207,7 +207,7 @@ func TestWaysToRedis(t *testing.T) {
 		if r := s.Lookup(t.Context(), policy.Key{URL: "http://a.example/x"}, nil); r.Reason != policy.StoreUnavailable {
 			t.Errorf("%+v", r)
 		}
-		if !s.far.breaker.allow() {
+		if !s.far.breaker.Allow() {
 			t.Error("a Redis that answers NOPERM is there")
 		}
 	})

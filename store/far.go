@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
@@ -34,7 +35,7 @@ type far struct {
 	metrics *metrics.Metrics
 	log     *complaints
 	shown   func(url string) string // a cache URL as the log may show it
-	breaker *breaker
+	breaker *breaker.Breaker
 	hints   hints
 	table   *invalidation.Table // purges; nil = there are none
 	follows func() bool         // whether this replica applies them all: what is stored may be trusted
@@ -81,7 +82,7 @@ func newFar(o *Options, n *near) *far {
 	}
 	r.gather = newGatherer(r.client)
 	r.hints.seed = maphash.MakeSeed()
-	r.breaker = newBreaker(o.Breaker, r.probe, o.Metrics, o.Log)
+	r.breaker = breaker.New("redis", o.Breaker, r.probe, o.Metrics, o.Log)
 	r.index = newIndex(o)
 	r.saver = newSaver(r, o, n)
 	return r
@@ -97,9 +98,9 @@ func (r *far) probe(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	fault := classify(err)
-	r.metrics.RedisError(fault.cause)
-	if fault.answered {
+	fault := breaker.Classify(err)
+	r.metrics.RedisError(fault.Cause)
+	if fault.Answered {
 		return nil
 	}
 	return err
@@ -112,7 +113,7 @@ func (r *far) lookup(ctx context.Context, key policy.Key, h http.Header) Result 
 		return Result{Reason: policy.StoreUnavailable}
 	case r.saver.forgetting(key.URL):
 		return Result{} // what Redis still has is as good as gone
-	case !r.breaker.allow(), !r.follows():
+	case !r.breaker.Allow(), !r.follows():
 		return Result{Reason: policy.StoreUnavailable}
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
@@ -266,21 +267,21 @@ func (r *far) admit(block []byte, key policy.Key, named rootVariant, h http.Head
 // failure says nothing about Redis.
 func (r *far) settle(ctx context.Context, op string, err error) {
 	if err == nil {
-		r.breaker.success()
+		r.breaker.Success()
 		return
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	fault := classify(err)
-	r.metrics.RedisError(fault.cause)
-	if fault.answered {
-		r.breaker.success()
+	fault := breaker.Classify(err)
+	r.metrics.RedisError(fault.Cause)
+	if fault.Answered {
+		r.breaker.Success()
 		told, _, _ := strings.Cut(err.Error(), ", with args beginning with") // of a command that it does not know: a key has a URL
-		r.log.say("redis refused", "op", op, "cause", fault.cause, "error", told)
+		r.log.say("redis refused", "op", op, "cause", fault.Cause, "error", told)
 		return
 	}
-	r.breaker.failure(err)
+	r.breaker.Failure(err)
 }
 
 // hints remember the nomination last seen of a URL that has one, so that a lookup asks for the right variant at once. A

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
 )
@@ -48,22 +49,22 @@ func answering(t *testing.T, answer string) string {
 
 // What will pass is no reason to give up a forget, and what says that Redis is there no reason to stop asking it.
 func TestErrorReplies(t *testing.T) {
-	for reply, want := range map[string]fault{
-		"OOM command not allowed when used memory > 'maxmemory'.": {"oom", true, true, true},
-		"READONLY You can't write against a read only replica.":   {"readonly", true, true, true},
-		"LOADING Redis is loading the dataset in memory":          {"loading", false, true, false},
-		"NOPERM this user has no permissions":                     {"permission", true, false, false},
-		"WRONGPASS invalid username-password pair":                {"auth", false, true, false},
-		"CLUSTERDOWN The cluster is down":                         {"cluster", false, true, false},
-		"TRYAGAIN Multiple keys request during rehashing of slot": {"cluster", true, true, false},
-		"MOVED 3999 127.0.0.1:6381":                               {"cluster", true, true, false},
-		"ASK 3999 127.0.0.1:6381":                                 {"cluster", true, true, false},
-		"ERR max number of clients reached":                       {"connect", false, true, false},
-		"ERR unknown command 'EXISTS'":                            {"reply", true, false, false},
+	for reply, want := range map[string]breaker.Fault{
+		"OOM command not allowed when used memory > 'maxmemory'.": {Cause: "oom", Answered: true, Passing: true, Writes: true},
+		"READONLY You can't write against a read only replica.":   {Cause: "readonly", Answered: true, Passing: true, Writes: true},
+		"LOADING Redis is loading the dataset in memory":          {Cause: "loading", Passing: true},
+		"NOPERM this user has no permissions":                     {Cause: "permission", Answered: true},
+		"WRONGPASS invalid username-password pair":                {Cause: "auth", Passing: true},
+		"CLUSTERDOWN The cluster is down":                         {Cause: "cluster", Passing: true},
+		"TRYAGAIN Multiple keys request during rehashing of slot": {Cause: "cluster", Answered: true, Passing: true},
+		"MOVED 3999 127.0.0.1:6381":                               {Cause: "cluster", Answered: true, Passing: true},
+		"ASK 3999 127.0.0.1:6381":                                 {Cause: "cluster", Answered: true, Passing: true},
+		"ERR max number of clients reached":                       {Cause: "connect", Passing: true},
+		"ERR unknown command 'EXISTS'":                            {Cause: "reply", Answered: true},
 	} {
 		client := dial(t, "redis://"+answering(t, "-"+reply), DialOptions{Timeout: patience})
 		err := client.Exists(t.Context(), "x").Err()
-		if got := classify(err); got != want {
+		if got := breaker.Classify(err); got != want {
 			t.Errorf("%v: %+v, want %+v", err, got, want)
 		}
 	}

@@ -80,7 +80,7 @@ func TestRedisReturnsWhatIsNotTheEntry(t *testing.T) {
 			if got := count(t, m, "corrupt_total"); got != c.corrupt {
 				t.Errorf("counted %v as corrupt, want %v", got, c.corrupt)
 			}
-			if !s.far.breaker.allow() {
+			if !s.far.breaker.Allow() {
 				t.Error("the breaker opened")
 			}
 		})

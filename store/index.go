@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 )
@@ -168,7 +169,7 @@ func (s *saver) enter(t *task, member string, ttl time.Duration) bool {
 	err := do(ctx)
 	s.far.metrics.RedisSeconds("index", time.Since(start))
 	if err != nil && s.kill.Err() == nil {
-		s.far.metrics.RedisError(classify(err).cause)
+		s.far.metrics.RedisError(breaker.Classify(err).Cause)
 		s.far.log.say("a response with tags is not stored: the redis for state has not taken them", "error", err)
 	}
 	return err == nil

@@ -135,7 +135,7 @@ func TestSaveThatCannotBeEntered(t *testing.T) {
 	if got := count(t, m, "saves_total", "result", savedOK); got != 1 {
 		t.Errorf("without tags: stored %v times", got)
 	}
-	if !r.far.breaker.allow() {
+	if !r.far.breaker.Allow() {
 		t.Error("the breaker of another Redis has opened")
 	}
 }

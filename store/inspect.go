@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"cacheproxy/internal/breaker"
 )
 
 // Facts are what a Redis says of itself that decides how well it serves as a store. Fields are empty where the user may not ask.
@@ -32,9 +34,9 @@ func Inspect(ctx context.Context, client redis.UniversalClient) (Facts, error) {
 		info, err := node.Info(ctx).Result() // not by section: servers before 7.0 take one at a time
 		switch {
 		case err == nil:
-		case classify(err).cause == "permission":
+		case breaker.Classify(err).Cause == "permission":
 			return nil
-		case classify(err).answered: // it has no INFO, or refuses all: a database that is not there is told at every command
+		case breaker.Classify(err).Answered: // it has no INFO, or refuses all: a database that is not there is told at every command
 			return node.Ping(ctx).Err()
 		default:
 			return err

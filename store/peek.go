@@ -39,7 +39,7 @@ func (r *far) peek(ctx context.Context, key policy.Key, h http.Header) Result {
 		return Result{Reason: policy.StoreUnavailable}
 	case r.saver.forgetting(key.URL):
 		return Result{}
-	case !r.breaker.allow(), !r.follows():
+	case !r.breaker.Allow(), !r.follows():
 		return Result{Reason: policy.StoreUnavailable}
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
@@ -58,7 +58,7 @@ func (r *far) peek(ctx context.Context, key policy.Key, h http.Header) Result {
 
 // peekChunks finds an entry in chunks if they are there.
 func (r *far) peekChunks(ctx context.Context, e *Entry) Result {
-	if r.closed.Load() || !r.breaker.allow() {
+	if r.closed.Load() || !r.breaker.Allow() {
 		return Result{Reason: policy.StoreUnavailable}
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
@@ -156,14 +157,14 @@ func counters(t *testing.T, m *metrics.Metrics) map[string]float64 {
 func TestPeekAtARedisThatDoesNotAnswer(t *testing.T) {
 	server := redistest.Start(t)
 	client := dial(t, server.URL(), DialOptions{})
-	s := newStore(t, Options{Redis: client, Prefix: "cp", Breaker: BreakerOptions{Failures: 1}})
+	s := newStore(t, Options{Redis: client, Prefix: "cp", Breaker: breaker.Options{Failures: 1}})
 	server.Stop()
 	for range 3 {
 		if r := s.Peek(t.Context(), policy.Key{URL: "http://a.example/x"}, nil); r.Reason != policy.StoreUnavailable {
 			t.Errorf("found %+v", r)
 		}
 	}
-	if !s.far.breaker.allow() {
+	if !s.far.breaker.Allow() {
 		t.Error("peeking has opened the breaker")
 	}
 }

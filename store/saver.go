@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/invalidation"
 	"cacheproxy/policy"
 )
@@ -156,12 +157,12 @@ func (s *saver) paused(now time.Time) policy.Reason {
 
 // pauseFor begins a pause where the error says that any write would be refused now.
 func (s *saver) pauseFor(err error) {
-	f := classify(err)
-	if !f.writes {
+	f := breaker.Classify(err)
+	if !f.Writes {
 		return
 	}
 	why := policy.StoreUnavailable
-	if f.cause == "oom" {
+	if f.Cause == "oom" {
 		why = policy.StoreFull
 	}
 	s.pause.Store(&savePause{time.Now().Add(s.pauseTime), why})
@@ -172,7 +173,7 @@ func (r *far) save(e *Entry, stamp Stamp, u *Upload) policy.Reason {
 	s := r.saver
 	t := task{kind: taskSave, url: e.URL(), entry: e, stamp: stamp, upload: u, queued: time.Now()}
 	switch {
-	case r.closed.Load(), !r.breaker.allow():
+	case r.closed.Load(), !r.breaker.Allow():
 		r.metrics.Save(savedError)
 		return policy.StoreUnavailable
 	case s.paused(t.queued) != policy.None:
@@ -249,7 +250,7 @@ func (r *far) close(ctx context.Context) error {
 	}
 	r.saver.killAll()
 	r.index.close()
-	r.breaker.close()
+	r.breaker.Close()
 	return err
 }
 
@@ -291,7 +292,7 @@ func (s *saver) runSave(l *lane, t *task) (result string) {
 		return savedRefused
 	case time.Since(t.queued) > s.maxWait:
 		return savedDroppedSlow
-	case !s.far.breaker.allow(), s.kill.Err() != nil, s.paused(time.Now()) != policy.None:
+	case !s.far.breaker.Allow(), s.kill.Err() != nil, s.paused(time.Now()) != policy.None:
 		return savedError
 	case t.upload != nil && t.upload.failed.Load() != nil:
 		return *t.upload.failed.Load()
@@ -355,11 +356,11 @@ func (s *saver) runForget(t *task) {
 	}
 	for {
 		select {
-		case <-s.far.breaker.whenClosed():
+		case <-s.far.breaker.WhenClosed():
 		case <-s.kill.Done():
 			return
 		}
-		if err := s.tell("forget", forget); err == nil || !classify(err).passing {
+		if err := s.tell("forget", forget); err == nil || !breaker.Classify(err).Passing {
 			return
 		}
 		select { // the breaker may take some failures to open

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/invalidation"
 )
 
@@ -36,7 +37,7 @@ var errUnsteady = errors.New("store: sweeping: the masters of Redis, or their sl
 func persevere(ctx context.Context, step func() error) error {
 	for n := time.Duration(1); ; n++ {
 		err := step()
-		if err == nil || n == stepTries || errors.Is(err, errNoTrust) || !classify(err).passing || !pausedFor(ctx, n*stepPause) {
+		if err == nil || n == stepTries || errors.Is(err, errNoTrust) || !breaker.Classify(err).Passing || !pausedFor(ctx, n*stepPause) {
 			return err
 		}
 	}

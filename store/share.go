@@ -21,7 +21,7 @@ func (s *Store) TakesUploads() bool { return s.far != nil }
 // CanUpload reports whether Upload would begin now: a Redis is there, answers, and takes writes.
 func (s *Store) CanUpload() bool {
 	r := s.far
-	return r != nil && !r.closed.Load() && r.breaker.allow() && r.saver.paused(time.Now()) == policy.None
+	return r != nil && !r.closed.Load() && r.breaker.Allow() && r.saver.paused(time.Now()) == policy.None
 }
 
 // MaxBody is the size of the largest body, in bytes, that can be part of an entry. Larger ones need not be collected.

@@ -10,7 +10,7 @@
 //	Save      near memory at once; Redis by workers of its own, never on the request's path (saver.go)
 //	Forget    near memory at once; Redis in order with the saves of the same URL
 //
-// Nothing here waits for a Redis that does not answer: a lookup has one deadline for all it does, and a breaker (breaker.go)
+// Nothing here waits for a Redis that does not answer: a lookup has one deadline for all it does, and a breaker (internal/breaker)
 // stops asking after a few failures. Without Redis near memory works alone. A fetch that began before its URL was forgotten
 // cannot be saved after it: see Stamp (forgets.go).
 //
@@ -29,6 +29,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/invalidation"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
@@ -75,7 +76,7 @@ type Options struct {
 	// Timeout bounds all that one lookup waits for in Redis: a connection and every round trip. Default 50 ms.
 	Timeout time.Duration
 	// Breaker says when to stop asking Redis.
-	Breaker BreakerOptions
+	Breaker breaker.Options
 
 	// VariantCap bounds the variants of one cache URL, in either tier. Default 64. The one that expires first makes room. In
 	// near memory they also take no more than a quarter of NearSize together, or NearMaxObject if that is more.

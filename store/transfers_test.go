@@ -92,7 +92,7 @@ func TestManyWantOneBody(t *testing.T) {
 	d := draft("http://a.example/x")
 	d.Body, d.Chunked, d.Length, d.Fill = nil, true, 1<<21, 1
 	e := mustEntry(t, d)
-	for _, fails := range []error{nil, errDown} {
+	for _, fails := range []error{nil, errors.New("down")} {
 		bubble.Run(t, func(t *testing.T) {
 			h := &heldCount{Client: redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}), let: make(chan error)}
 			defer h.Close()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cacheproxy/internal/breaker"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
@@ -29,7 +30,7 @@ func troubled(t *testing.T, url string, change func(*Options)) (*Store, *metrics
 	o := farOptions(nil)
 	o.Timeout = shortTimeout
 	o.Metrics = m
-	o.Breaker = BreakerOptions{Failures: 3, Cooldown: 20 * time.Millisecond}
+	o.Breaker = breaker.Options{Failures: 3, Cooldown: 20 * time.Millisecond}
 	if change != nil {
 		change(&o)
 	}
@@ -59,7 +60,7 @@ func failUntilOpen(t *testing.T, s *Store) {
 func awaitClosed(t *testing.T, s *Store) {
 	t.Helper()
 	select {
-	case <-s.far.breaker.whenClosed():
+	case <-s.far.breaker.WhenClosed():
 	case <-time.After(patience):
 		t.Fatal("the breaker did not close")
 	}
@@ -92,10 +93,10 @@ func TestRedisInTrouble(t *testing.T) {
 
 			c.break_(server, fault)
 			failUntilOpen(t, s)
-			if s.far.breaker.allow() {
+			if s.far.breaker.Allow() {
 				t.Error("the breaker did not open")
 			}
-			if got := count(t, m, "breaker_state", "target", "redis"); got != breakerOpen {
+			if got := count(t, m, "breaker_state", "target", "redis"); got != breaker.Open {
 				t.Errorf("breaker_state is %v", got)
 			}
 			var counted float64
@@ -156,7 +157,7 @@ func TestRedisComesBack(t *testing.T) {
 			if r := s.Lookup(t.Context(), e.Key(), nil); r.Entry == nil {
 				t.Errorf("after: %+v", r)
 			}
-			if got := count(t, m, "breaker_state", "target", "redis"); got != breakerClosed {
+			if got := count(t, m, "breaker_state", "target", "redis"); got != breaker.Closed {
 				t.Errorf("breaker_state is %v", got)
 			}
 			other := newStore(t, farOptions(dial(t, server.URL(), DialOptions{Timeout: patience})))
@@ -220,7 +221,7 @@ func TestRedisFull(t *testing.T) {
 	if count(t, m, "saves_total", "result", savedError) != 2 {
 		t.Error("the refused save and the one after it are not counted as error")
 	}
-	if r := s.Lookup(t.Context(), kept.Key(), nil); r.Entry == nil || !s.far.breaker.allow() {
+	if r := s.Lookup(t.Context(), kept.Key(), nil); r.Entry == nil || !s.far.breaker.Allow() {
 		t.Errorf("a full Redis no longer answers: %+v", r)
 	}
 	s.Forget(kept.URL())
@@ -357,7 +358,7 @@ func TestCancelledLookupsAreNoFailures(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if !s.far.breaker.allow() || count(t, m, "redis_errors_total") != 0 {
+	if !s.far.breaker.Allow() || count(t, m, "redis_errors_total") != 0 {
 		t.Error("counted as failures of Redis")
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"cacheproxy/internal/breaker"
 )
 
 // A sweep by the index misses what the index has lost. So it uses the index only if nothing can have been lost since all entries were
@@ -64,7 +66,7 @@ func runsOf(ctx context.Context, client redis.UniversalClient, members bool) (st
 	var runs []string
 	err := eachMaster(ctx, client, func(ctx context.Context, node *redis.Client) error {
 		info, err := node.Info(ctx).Result()
-		if err != nil && classify(err).cause == "permission" {
+		if err != nil && breaker.Classify(err).Cause == "permission" {
 			return errNoTrust
 		}
 		if err != nil {

@@ -152,7 +152,7 @@ func (s *saver) runChunk(t *task) {
 	case time.Since(t.queued) > s.maxWait:
 		t.upload.fail(savedDroppedSlow)
 		return
-	case !s.far.breaker.allow(), s.kill.Err() != nil, s.paused(time.Now()) != policy.None:
+	case !s.far.breaker.Allow(), s.kill.Err() != nil, s.paused(time.Now()) != policy.None:
 		t.upload.fail(savedError)
 		return
 	}

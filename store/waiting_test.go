@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -227,7 +228,11 @@ func TestSavesThatEndUnwrittenAreNotFound(t *testing.T) {
 	}{
 		{"dropped", savedDroppedSlow, func(o *Options) { o.SaveWait = time.Nanosecond }, nil},
 		{"refused", savedRefused, nil, func(s *Store, e *Entry) { s.forgets.forget(e.URL()) }},
-		{"failed", savedError, nil, func(s *Store, e *Entry) { s.far.breaker.isOpen.Store(true) }},
+		{"failed", savedError, nil, func(s *Store, _ *Entry) {
+			for s.far.breaker.Allow() {
+				s.far.breaker.Failure(errors.New("down"))
+			}
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, m, g := holdingSaves(t, c.change)

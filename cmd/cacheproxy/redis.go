@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"cacheproxy/cmd/cacheproxy/internal/config"
+	"cacheproxy/internal/breaker"
 	"cacheproxy/store"
 )
 
@@ -35,7 +36,7 @@ func (s *server) openStore(c *config.Config) (err error) {
 	s.store, err = store.New(store.Options{
 		NearSize: int64(c.Near.Size), NearMaxObject: int64(c.Near.MaxObject),
 		Redis: s.redis, State: s.state, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(),
-		Breaker:  store.BreakerOptions{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown.Std()},
+		Breaker:  breaker.Options{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown.Std()},
 		Follower: s.follower, Strict: c.Near.Strict, Metrics: s.metrics, Log: s.log, ShownURL: s.shownURL,
 	})
 	if err == nil {

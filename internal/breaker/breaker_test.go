@@ -1,4 +1,4 @@
-package store
+package breaker
 
 import (
 	"context"
@@ -28,29 +28,29 @@ func TestBreaker(t *testing.T) {
 			}
 			return errDown
 		}
-		b := newBreaker(BreakerOptions{Failures: 3, Cooldown: time.Second}, probe, nil, slog.New(slog.DiscardHandler))
-		defer b.close()
+		b := New("redis", Options{Failures: 3, Cooldown: time.Second}, probe, nil, slog.New(slog.DiscardHandler))
+		defer b.Close()
 
-		b.failure(errDown)
-		b.failure(errDown)
-		b.success()
-		b.failure(errDown)
-		b.failure(errDown)
-		if !b.allow() {
+		b.Failure(errDown)
+		b.Failure(errDown)
+		b.Success()
+		b.Failure(errDown)
+		b.Failure(errDown)
+		if !b.Allow() {
 			t.Fatal("open after two in a row")
 		}
 		select {
-		case <-b.whenClosed():
+		case <-b.WhenClosed():
 		default:
 			t.Error("closed, and does not say so")
 		}
-		b.failure(errDown)
-		b.failure(errDown)
-		b.success() // of something asked before it opened
-		if b.allow() {
+		b.Failure(errDown)
+		b.Failure(errDown)
+		b.Success() // of something asked before it opened
+		if b.Allow() {
 			t.Fatal("closed after three in a row")
 		}
-		closed := b.whenClosed()
+		closed := b.WhenClosed()
 		time.Sleep(749 * time.Millisecond)
 		synctest.Wait()
 		if n := probes.Load(); n != 0 {
@@ -58,7 +58,7 @@ func TestBreaker(t *testing.T) {
 		}
 		time.Sleep(501 * time.Millisecond)
 		synctest.Wait()
-		if n := probes.Load(); n != 1 || b.allow() {
+		if n := probes.Load(); n != 1 || b.Allow() {
 			t.Errorf("%d probes within five quarters of the cooldown", n)
 		}
 		time.Sleep(10 * time.Second)
@@ -74,9 +74,9 @@ func TestBreaker(t *testing.T) {
 		default:
 			t.Error("answers, and is not asked")
 		}
-		b.failure(errDown)
-		b.failure(errDown)
-		if !b.allow() {
+		b.Failure(errDown)
+		b.Failure(errDown)
+		if !b.Allow() {
 			t.Error("old failures count again")
 		}
 	})
@@ -86,11 +86,11 @@ func TestBreaker(t *testing.T) {
 func TestBreakerSaysHowLongItWasOpen(t *testing.T) {
 	bubble.Run(t, func(t *testing.T) {
 		var text strings.Builder
-		b := newBreaker(BreakerOptions{Failures: 1, Cooldown: time.Second}, func(context.Context) error { return nil }, nil,
+		b := New("redis", Options{Failures: 1, Cooldown: time.Second}, func(context.Context) error { return nil }, nil,
 			slog.New(slog.NewJSONHandler(&text, nil)))
-		b.failure(errDown)
-		<-b.whenClosed()
-		b.close()
+		b.Failure(errDown)
+		<-b.WhenClosed()
+		b.Close()
 		_, told, _ := strings.Cut(text.String(), `"after":"`)
 		told, _, _ = strings.Cut(told, `"`)
 		if d, err := time.ParseDuration(told); err != nil || d < 750*time.Millisecond || d > 1250*time.Millisecond {
@@ -107,21 +107,21 @@ func TestBreakerCloses(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		b := newBreaker(BreakerOptions{Failures: 1}, probe, nil, slog.New(slog.DiscardHandler))
-		b.failure(errDown)
+		b := New("redis", Options{Failures: 1}, probe, nil, slog.New(slog.DiscardHandler))
+		b.Failure(errDown)
 		<-started // under way when close comes, which waits for it
-		b.close()
-		b.close()
-		b.failure(errDown)
-		if b.allow() {
+		b.Close()
+		b.Close()
+		b.Failure(errDown)
+		if b.Allow() {
 			t.Error("closed by closing")
 		}
 	})
 	bubble.Run(t, func(t *testing.T) {
-		b := newBreaker(BreakerOptions{Failures: 1}, nil, nil, slog.New(slog.DiscardHandler))
-		b.close()
-		b.failure(errDown) // starts nothing
-		if !b.allow() {
+		b := New("redis", Options{Failures: 1}, nil, nil, slog.New(slog.DiscardHandler))
+		b.Close()
+		b.Failure(errDown) // starts nothing
+		if !b.Allow() {
 			t.Error("opened after its end")
 		}
 	})

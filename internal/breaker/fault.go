@@ -1,4 +1,4 @@
-package store
+package breaker
 
 import (
 	"context"
@@ -12,19 +12,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A fault is what an error of Redis, or of the way to it, means to us.
-type fault struct {
-	cause string // label of cacheproxy_redis_errors_total
-	// answered says that Redis is there and will answer the next question too, so that the breaker has no reason to open.
-	answered bool
-	// passing says that what was refused may well be taken later, when the server has another role or other replicas.
-	passing bool
-	// writes says that it was refused because it writes, as any other write would be now.
-	writes bool
+// A Fault is what an error of Redis, or of the way to it, means to us.
+type Fault struct {
+	Cause string // label of cacheproxy_redis_errors_total
+	// Answered says that Redis is there and will answer the next question too, so that the breaker has no reason to open.
+	Answered bool
+	// Passing says that what was refused may well be taken later, when the server has another role or other replicas.
+	Passing bool
+	// Writes says that it was refused because it writes, as any other write would be now.
+	Writes bool
 }
 
 // replyFaults are the error replies that mean something of their own, by their first word.
-var replyFaults = map[string]fault{
+var replyFaults = map[string]Fault{
 	"OOM":         {"oom", true, true, true},      // at maxmemory with noeviction: reads go on
 	"READONLY":    {"readonly", true, true, true}, // a replica, which a master becomes in a failover
 	"MISCONF":     {"reply", true, true, true},    // cannot write to its disk, and takes no writes until it can
@@ -41,7 +41,8 @@ var replyFaults = map[string]fault{
 	"ASK":         {"cluster", true, true, false},
 }
 
-func classify(err error) fault {
+// Classify tells what an error of a command means; err is not nil.
+func Classify(err error) Fault {
 	var (
 		reply    redis.Error
 		netErr   net.Error
@@ -52,20 +53,20 @@ func classify(err error) fault {
 	)
 	switch {
 	case errors.As(err, &tlsErr), errors.As(err, &rootErr), errors.As(err, &alertErr):
-		return fault{cause: "tls", passing: true}
+		return Fault{Cause: "tls", Passing: true}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout),
 		errors.As(err, &netErr) && netErr.Timeout():
-		return fault{cause: "timeout", passing: true}
+		return Fault{Cause: "timeout", Passing: true}
 	case errors.As(err, &opErr) && opErr.Op == "dial", redis.IsMaxClientsError(err):
-		return fault{cause: "connect", passing: true}
+		return Fault{Cause: "connect", Passing: true}
 	case errors.As(err, &reply):
 		word, _, _ := strings.Cut(reply.Error(), " ")
 		if f, ok := replyFaults[word]; ok {
 			return f
 		}
 		if !strings.HasPrefix(word, "redis:") && word == strings.ToUpper(word) {
-			return fault{cause: "reply", answered: true}
+			return Fault{Cause: "reply", Answered: true}
 		}
 	}
-	return fault{cause: "connection", passing: true}
+	return Fault{Cause: "connection", Passing: true}
 }
