@@ -1,6 +1,6 @@
 package metrics
 
-// Every metric, by theme, in the order of a request's journey: requests, upstream, Redis, storing, purges; then connections and the
+// Every metric, by theme, in the order of a request's journey: requests, upstream, Redis, storing, purges; limits (limits.go); then connections and the
 // configuration. Names and labels are a contract (they change only with a note in the changelog); so is each help text, which is what an
 // operator reads.
 
@@ -24,6 +24,7 @@ type instruments struct {
 	redisInstruments
 	storingInstruments
 	purgeInstruments
+	limitInstruments
 	connectionInstruments
 	reloadInstruments
 }
@@ -35,6 +36,7 @@ func newInstruments() instruments {
 		redisInstruments:      newRedisInstruments(),
 		storingInstruments:    newStoringInstruments(),
 		purgeInstruments:      newPurgeInstruments(),
+		limitInstruments:      newLimitInstruments(),
 		connectionInstruments: newConnectionInstruments(),
 		reloadInstruments:     newReloadInstruments(),
 	}
@@ -242,6 +244,7 @@ func (i *instruments) collectors() []prometheus.Collector {
 		i.redisSeconds, i.redisErrors, i.breakerState,
 		i.nearEvictions, i.saves, i.refusals, i.corrupt,
 		i.purges, i.events, i.eventCuts, i.eventsSent,
+		i.limits, i.limitSources,
 		i.connections, i.faults,
 		i.generation, i.reloads,
 	}

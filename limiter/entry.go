@@ -1,0 +1,196 @@
+package limiter
+
+import "time"
+
+// entry is what this process knows of one client of one limit. All of it is guarded by the lock of its shard. Times are in microseconds as
+// Limiter.now has them, but for tags.
+type entry struct {
+	key    string
+	spread uint32 // of the key, evenly over all
+
+	// own is what this process has admitted, whoever decided. It is the count itself without Redis, and while Redis does not answer.
+	own state
+
+	// What Redis has said last, and when.
+	tag   int64 // the window; 0 = nothing is known
+	left  int64 // tokens, those of leases not among them
+	reset int64 // when all of the limit is there again
+
+	// Redis refuses until then what costs so much; 0 = nothing is known. retry is when it said that it will admit: the same, but for what is
+	// looked at again before.
+	refusedUntil, refusedCost, retry int64
+	rechecked                        int64 // tag of the window in which it was asked again after a refusal
+
+	// tokens are leased: counted in Redis and not used yet. They are good until ends, and are renewed when used after stale. size is how many
+	// are asked for the next time.
+	tokens, ends, stale, size int64
+	used                      int64 // when a token was used last
+
+	owed      int64 // admitted without Redis's knowledge, while it did not answer, and to be told
+	owedUntil int64 // when that is nobody's concern any more
+	back      int64 // to be given back, of the window
+	backTag   int64
+
+	resets uint32 // how often its counts were reset: what was asked before says nothing after
+	round  *round // a question under way, for a lease
+	need   int64  // tokens that wait for it
+
+	asked, refused uint32 // requests, since those that are busiest were told
+}
+
+// round is a question to Redis that others wait for.
+type round struct {
+	done   chan struct{} // closed when the entry has what came of it
+	failed bool          // Redis did not answer; written before done is closed
+}
+
+const (
+	leaseShare = 20          // a lease is at the most this part of the limit
+	leaseLife  = time.Second // of what is not used, and of what Redis has said
+	recheck    = 3 * time.Second / 2
+	refundable = time.Second // a refusal is believed for so long where tokens may be given back
+)
+
+// over reports whether nothing is lost with the entry.
+func (e *entry) over(m *limit, now int64) bool {
+	return e.round == nil && e.need == 0 && now >= e.reset && now >= e.refusedUntil && (e.tokens == 0 || now >= e.ends) && (e.owed == 0 || now >= e.owedUntil) && e.back == 0 &&
+		now/m.tick >= m.ends(&e.own)
+}
+
+// decide says what is known of a request without asking; what it returns as undecided has to be asked. The shard is locked.
+func (e *entry) decide(c *claim, now int64, answers bool) {
+	m := c.limit
+	switch {
+	case m.limiter.shared == nil:
+		e.hereBy(c, &m.measure, now, fromHere)
+	case now < e.refusedUntil && c.cost >= e.refusedCost:
+		c.settleAs(denied, fromRefusal)
+		c.left, c.retry, c.reset = min(e.left, c.cost-1), e.retry-now, e.reset-now
+	case e.tokens >= c.cost && now < e.ends && (now < e.stale || !answers):
+		e.spend(c, now, fromLease)
+	case !answers:
+		e.outage(c, now)
+	}
+}
+
+// hereBy decides by what this process has counted itself.
+func (e *entry) hereBy(c *claim, m *measure, now int64, by source) {
+	a := m.take(&e.own, now/m.tick, question{cost: c.cost, most: c.cost})
+	c.tag, c.left, c.retry, c.reset = a.tag, a.left, a.retry*m.tick, a.reset*m.tick
+	c.settleAs(denied, by)
+	if a.granted >= c.cost {
+		c.settleAs(admitted, by)
+	}
+}
+
+// spend uses tokens that are leased.
+func (e *entry) spend(c *claim, now int64, by source) {
+	e.tokens -= c.cost
+	e.used = now
+	c.tag, c.left, c.reset = e.tag, e.left+e.tokens, max(0, e.reset-now)
+	c.settleAs(admitted, by)
+	e.note(c, now)
+}
+
+// note counts what was admitted by another count than the entry's own.
+func (e *entry) note(c *claim, now int64) { c.limit.charge(&e.own, now/c.limit.tick, c.cost) }
+
+// learn takes over what Redis has answered to a question sent at that time. The shard is locked.
+func (e *entry) learn(m *limit, q *question, a *answer, sent, now int64) {
+	reset := sent + a.reset*m.tick
+	if m.lease == 1 && m.algorithm == Fixed && a.tag < e.tag && now < e.reset {
+		return // an answer that was overtaken by one of the next window
+	}
+	if m.algorithm == Fixed && a.tag != e.tag {
+		// What was counted here before is of another window, and so is what was leased.
+		e.tokens, e.refusedUntil = 0, 0
+		e.own = state{}
+		if a.tag != 0 {
+			e.own = state{count: q.owed, mark: reset / m.tick}
+		}
+	}
+	e.tag, e.left, e.reset = a.tag, a.left, reset
+	if a.granted > 0 {
+		e.tokens += a.granted
+		e.stale, e.ends = sent+m.life, sent+m.life
+		if m.algorithm == Fixed {
+			e.ends = reset
+		}
+		e.refusedUntil = 0
+		if a.granted == q.most && q.most > q.cost || q.most == q.cost {
+			e.size = min(m.lease, max(2*e.size, 2)) // it was used up: more the next time
+		}
+		return
+	}
+	if q.cost == 0 {
+		return
+	}
+	e.refusedCost = q.cost
+	e.retry = sent + a.retry*m.tick
+	e.refusedUntil = e.retry
+	switch {
+	case m.dynamic:
+		e.refusedUntil = min(e.retry, now+refundable.Microseconds())
+	case m.lease > 1 && e.rechecked != a.tag:
+		// By then what others have leased is used or given back.
+		e.refusedUntil, e.rechecked = min(e.retry, now+recheck.Microseconds()), a.tag
+	}
+}
+
+// question is what is asked for a claim and for those that wait with it. What is owed and given back goes with it, once: what came of a
+// question without an answer is not known. The shard is locked.
+func (e *entry) question(m *limit, cost, now int64) question {
+	q := question{cost: cost, most: cost}
+	if m.lease > 1 {
+		q.most = max(cost, e.size)
+	}
+	q.owed, q.back, q.backTag = e.dues(now)
+	if e.tokens > 0 && (m.algorithm != Fixed || now < e.ends) && (q.back == 0 || q.backTag == e.tag) { // a lease that is renewed
+		q.back, q.backTag = q.back+e.tokens, e.tag
+	}
+	e.tokens = 0
+	return q
+}
+
+// dues takes what has to be told to Redis.
+func (e *entry) dues(now int64) (owed, back, tag int64) {
+	if now < e.owedUntil {
+		owed = e.owed
+	}
+	back, tag = e.back, e.backTag
+	e.owed, e.back, e.backTag = 0, 0, 0
+	return owed, back, tag
+}
+
+// refund gives tokens back that a claim took and did not need.
+func (e *entry) refund(c *claim, tokens, now int64) {
+	m := c.limit
+	at := now / m.tick
+	if m.algorithm != Fixed || e.own.mark > at { // else of a window that has ended
+		q := question{back: tokens, backTag: e.own.mark}
+		if m.algorithm == Sliding {
+			q.backTag = at / m.window
+		}
+		m.take(&e.own, at, q)
+	}
+	switch {
+	case m.limiter.shared == nil:
+	case c.by == fromOutage:
+		e.owed = max(0, e.owed-tokens)
+	case m.lease > 1 && c.tag == e.tag && now < e.ends:
+		e.tokens += tokens
+	case m.algorithm == Fixed && c.tag != e.tag: // of a window that has ended
+	case e.back > 0 && e.backTag != c.tag: // rather too little than to the wrong window
+		e.back, e.backTag = tokens, c.tag
+	default:
+		e.back, e.backTag = e.back+tokens, c.tag
+	}
+	if c.tag == e.tag {
+		e.refusedUntil = 0 // there is room again
+	}
+}
+
+// forget is for a client whose counts were reset. A question under way goes on.
+func (e *entry) forget() {
+	*e = entry{key: e.key, spread: e.spread, resets: e.resets + 1, round: e.round, need: e.need, asked: e.asked, refused: e.refused}
+}

@@ -1,0 +1,310 @@
+package limiter
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"cacheproxy/internal/breaker"
+)
+
+var (
+	//go:embed fixed.lua
+	fixedSource string
+	//go:embed sliding.lua
+	slidingSource string
+	//go:embed gcra.lua
+	gcraSource string
+
+	sourceOf = map[Algorithm]string{Fixed: fixedSource, Sliding: slidingSource, GCRA: gcraSource}
+)
+
+// shared is the Redis that replicas share.
+type shared struct {
+	limiter *Limiter
+	client  redis.UniversalClient
+	breaker *breaker.Breaker
+	prefix  string
+
+	ending context.Context
+	end    context.CancelFunc
+	mu     sync.Mutex
+	heard  *redis.PubSub
+}
+
+// breakerTarget is the label of the breaker's metric.
+const breakerTarget = "limits"
+
+func newShared(l *Limiter) *shared {
+	s := &shared{limiter: l, client: l.opt.Redis, prefix: l.opt.Prefix}
+	s.ending, s.end = context.WithCancel(context.Background())
+	probe := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, l.opt.Timeout)
+		defer cancel()
+		err := s.client.Exists(ctx, s.prefix+":r:probe").Err()
+		if err != nil && breaker.Classify(err).Answered {
+			return nil
+		}
+		return err
+	}
+	s.breaker = breaker.New(breakerTarget, l.opt.Breaker, probe, l.opt.Metrics, l.opt.Log)
+	return s
+}
+
+// arguments are what the script of a limit is given each time.
+type arguments struct {
+	source, digest string // of the script
+	begin          string // of its keys
+	constant       [4]any // its first arguments
+}
+
+func newArguments(m *limit) arguments {
+	source := sourceOf[m.algorithm]
+	return arguments{
+		source: source, digest: redis.NewScript(source).Hash(), begin: m.limiter.opt.Prefix + ":r:{" + m.spec.Name + ":",
+		constant: [4]any{m.limit, m.window, m.burst, m.tick},
+	}
+}
+
+func (m *limit) redisKey(key string) string { return m.begin + key + "}" }
+
+// inquiry is one question under way.
+type inquiry struct {
+	limit    *limit
+	key      string // in Redis
+	question question
+	answer   answer
+	err      error
+
+	claim  *claim // for whom it is asked; nil for what is only told
+	resets uint32 // of its entry, when it was asked
+	cmd    *redis.Cmd
+}
+
+// ask has Redis decide the claims that are undecided, or those that already ask for the same; what is then undecided is decided without it.
+func (r *Reservation) ask(ctx context.Context, l *Limiter) {
+	began := l.opt.Now()
+	// The answer is of use also when the client has left meanwhile: others wait for it.
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.opt.Timeout)
+	defer cancel()
+	var few [MaxLimits]inquiry
+	for limited.Err() == nil {
+		inquiries := r.lead(l, few[:0])
+		if len(inquiries) > 0 {
+			sent := l.now()
+			l.shared.exchange(limited, inquiries)
+			for i := range inquiries {
+				inquiries[i].deliver(sent, l.now())
+			}
+		}
+		if !r.wait(limited) {
+			break
+		}
+	}
+	r.fallBack(l)
+	r.waited = l.opt.Now().Sub(began)
+}
+
+// lead decides what can be decided by now, joins the questions under way, and returns those that this request asks itself.
+func (r *Reservation) lead(l *Limiter, into []inquiry) []inquiry {
+	now := l.now()
+	for i := range r.n {
+		c := &r.claims[i]
+		if c.verdict != undecided || c.joined != nil {
+			continue
+		}
+		c.shard.mu.Lock()
+		e := c.entry
+		if e.decide(c, now, c.limit.answers(e)); c.verdict == undecided {
+			switch {
+			case c.limit.lease == 1:
+				into = append(into, inquiry{claim: c, question: e.question(c.limit, c.cost, now)})
+			case e.round == nil:
+				cost := c.cost
+				if !c.alone {
+					cost += e.need
+				}
+				e.round = &round{done: make(chan struct{})}
+				into = append(into, inquiry{claim: c, question: e.question(c.limit, cost, now)})
+			default:
+				c.joined = e.round
+				e.need += c.cost
+			}
+		}
+		resets := e.resets
+		c.shard.mu.Unlock()
+		if n := len(into); n > 0 && into[n-1].claim == c {
+			into[n-1].limit, into[n-1].key, into[n-1].resets = c.limit, c.limit.redisKey(e.key), resets
+		}
+	}
+	return into
+}
+
+// deliver takes over what came of a question, for its claim and for those that wait.
+func (q *inquiry) deliver(sent, now int64) {
+	c, m := q.claim, q.limit
+	c.shard.mu.Lock()
+	defer c.shard.mu.Unlock()
+	e := c.entry
+	if e.round != nil && m.lease > 1 {
+		e.round.failed = q.err != nil
+		close(e.round.done)
+		e.round = nil
+	}
+	if q.err != nil {
+		e.outage(c, now)
+		return
+	}
+	if e.resets == q.resets {
+		e.learn(m, &q.question, &q.answer, sent, now)
+	}
+	a := &q.answer
+	c.tag, c.retry, c.reset = a.tag, a.retry*m.tick-(now-sent), a.reset*m.tick-(now-sent)
+	c.left = a.left
+	switch {
+	case a.granted >= c.cost:
+		if e.resets == q.resets && e.tokens >= c.cost {
+			e.tokens -= c.cost
+			c.left += e.tokens
+		}
+		e.used = now
+		e.note(c, now)
+		c.settleAs(admitted, fromRedis)
+	case q.question.cost > c.cost && a.left >= c.cost:
+		c.alone = true // together it was too much
+	default:
+		c.settleAs(denied, fromRedis)
+	}
+}
+
+// wait waits for the questions of others that were joined. It reports whether something is left to be decided.
+func (r *Reservation) wait(ctx context.Context) (more bool) {
+	for i := range r.n {
+		c := &r.claims[i]
+		if c.joined == nil {
+			more = more || c.verdict == undecided
+			continue
+		}
+		failed := false
+		select {
+		case <-c.joined.done:
+			failed = c.joined.failed
+		case <-ctx.Done():
+			failed = true
+		}
+		c.shard.mu.Lock()
+		c.joined = nil
+		c.entry.need -= c.cost
+		if failed {
+			c.entry.outage(c, c.limit.limiter.now())
+		}
+		c.shard.mu.Unlock()
+		more = more || c.verdict == undecided
+	}
+	return more
+}
+
+// fallBack decides what is left without Redis, which did not answer in time.
+func (r *Reservation) fallBack(l *Limiter) {
+	for i := range r.n {
+		if c := &r.claims[i]; c.verdict == undecided {
+			c.shard.mu.Lock()
+			c.entry.outage(c, l.now())
+			c.shard.mu.Unlock()
+		}
+	}
+}
+
+// exchange asks all of it in one round trip, and draws the consequences for the breaker.
+func (s *shared) exchange(ctx context.Context, list []inquiry) {
+	began := time.Now()
+	s.send(ctx, list)
+	s.limiter.opt.Metrics.RedisSeconds("limit", time.Since(began))
+	var failure error
+	for i := range list {
+		if err := list[i].err; err != nil {
+			failure = err
+		}
+	}
+	if failure == nil {
+		s.breaker.Success()
+		return
+	}
+	fault := breaker.Classify(failure)
+	s.limiter.opt.Metrics.RedisError(fault.Cause)
+	if fault.Answered {
+		s.breaker.Success()
+		s.limiter.log.warn(time.Now(), "redis refuses to count for limits, which go on without it", "cause", fault.Cause, "error", told(failure))
+		return
+	}
+	s.breaker.Failure(failure)
+}
+
+// send sends the scripts by their digests, and once more as text those that Redis does not know (any more).
+func (s *shared) send(ctx context.Context, list []inquiry) {
+	s.pipeline(ctx, list, func(q *inquiry) bool { return true }, func(c redis.Cmdable, q *inquiry) *redis.Cmd {
+		return c.EvalSha(ctx, q.limit.digest, []string{q.key}, q.arguments()...)
+	})
+	unknown := func(q *inquiry) bool { return redis.HasErrorPrefix(q.err, "NOSCRIPT") }
+	for i := range list {
+		if unknown(&list[i]) {
+			s.pipeline(ctx, list, unknown, func(c redis.Cmdable, q *inquiry) *redis.Cmd {
+				return c.Eval(ctx, q.limit.source, []string{q.key}, q.arguments()...)
+			})
+			return
+		}
+	}
+}
+
+// pipeline sends what is to be sent of a list, and reads what comes back.
+func (s *shared) pipeline(ctx context.Context, list []inquiry, which func(*inquiry) bool, command func(redis.Cmdable, *inquiry) *redis.Cmd) {
+	if len(list) == 1 {
+		if which(&list[0]) {
+			list[0].cmd = command(s.client, &list[0])
+			list[0].read()
+		}
+		return
+	}
+	pipe := s.client.Pipeline()
+	var asked []*inquiry
+	for i := range list {
+		if which(&list[i]) {
+			list[i].cmd = command(pipe, &list[i])
+			asked = append(asked, &list[i])
+		}
+	}
+	_, err := pipe.Exec(ctx)
+	for _, q := range asked {
+		if q.read(); q.err == nil && err != nil && q.cmd.Err() == nil && q.cmd.Val() == nil {
+			q.err = err
+		}
+	}
+}
+
+func (q *inquiry) arguments() []any {
+	f := &q.limit.constant
+	return []any{f[0], f[1], f[2], f[3], q.question.cost, q.question.most, q.question.owed, q.question.back, strconv.FormatInt(q.question.backTag, 10)}
+}
+
+// read reads the five numbers of an answer.
+func (q *inquiry) read() {
+	numbers, err := q.cmd.Int64Slice()
+	if err == nil && len(numbers) != 5 {
+		err = fmt.Errorf("an answer of another form: %v", numbers)
+	}
+	if q.err = err; err == nil {
+		q.answer = answer{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]}
+	}
+}
+
+// told is an error of Redis without the arguments that it repeats of a command which it does not know: a key has a client.
+func told(err error) string {
+	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
+	return text
+}

@@ -1,0 +1,116 @@
+package limiter
+
+import (
+	"context"
+	"time"
+)
+
+// The upkeep looks at each entry about once a second: it gives back what is leased and was not used for a second, tells Redis what is owed,
+// removes who has all of the limit again, and collects who asks most.
+
+const (
+	tendEvery = 125 * time.Millisecond // an eighth of the shards each time
+	turn      = shards / 8
+	dueAtOnce = 64 // questions in one round trip
+)
+
+// tend runs until the Limiter is closed.
+func (l *Limiter) tend() {
+	ticker := time.NewTicker(tendEvery)
+	defer ticker.Stop()
+	for first := 0; ; first = (first + turn) % shards {
+		select {
+		case <-l.stop:
+			return
+		case <-ticker.C:
+		}
+		for _, m := range l.Current().all {
+			l.tendShards(m, first)
+		}
+	}
+}
+
+func (l *Limiter) tendShards(m *limit, first int) {
+	var due []inquiry
+	for i := first; i < first+turn; i++ {
+		due = m.tendShard(&m.table.shards[i], l.now(), due)
+	}
+	if l.shared == nil {
+		m.busy.keep()
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.shared.ending, time.Second)
+	defer cancel()
+	l.shared.settle(ctx, due)
+	if first+turn == shards {
+		l.shared.tellBusy(ctx, m)
+	}
+}
+
+// tendShard removes what has ended, and adds to due what is to be told to Redis.
+func (m *limit) tendShard(s *shard, now int64, due []inquiry) []inquiry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, e := range s.held {
+		m.busy.add(e)
+		if m.limiter.shared != nil && m.answers(e) {
+			if e.tokens > 0 && e.round == nil && now-e.used >= m.life {
+				due = m.dueOf(e, now, due)
+			} else if e.owed > 0 || e.back > 0 {
+				due = m.dueOf(e, now, due)
+			}
+		}
+		if e.over(m, now) {
+			m.table.remove(s, key)
+		}
+	}
+	return due
+}
+
+// dueOf takes from an entry what is to be told, tokens that are leased among it.
+func (m *limit) dueOf(e *entry, now int64, due []inquiry) []inquiry {
+	q := e.question(m, 0, now)
+	e.size /= 2
+	if q.most = 0; q.owed == 0 && q.back == 0 {
+		return due
+	}
+	return append(due, inquiry{limit: m, key: m.redisKey(e.key), question: q})
+}
+
+// settle tells Redis what is due, once: what came of a question without an answer is not known, and to count less than was admitted is worse
+// than more.
+func (s *shared) settle(ctx context.Context, due []inquiry) {
+	for len(due) > 0 && s.breaker.Allow() {
+		n := min(len(due), dueAtOnce)
+		s.exchange(ctx, due[:n])
+		due = due[n:]
+	}
+}
+
+// surrender gives back what is leased of a limit that is not used any more.
+func (l *Limiter) surrender(m *limit) {
+	if l.shared == nil {
+		return
+	}
+	l.work.Go(func() {
+		ctx, cancel := context.WithTimeout(l.shared.ending, time.Second)
+		defer cancel()
+		l.giveBack(ctx, m)
+	})
+}
+
+// giveBack gives back all that is leased of a limit, and tells what is owed.
+func (l *Limiter) giveBack(ctx context.Context, m *limit) {
+	var due []inquiry
+	for i := range m.table.shards {
+		s := &m.table.shards[i]
+		s.mu.Lock()
+		for _, e := range s.held {
+			if e.round == nil && (e.tokens > 0 || e.owed > 0 || e.back > 0) {
+				due = m.dueOf(e, l.now(), due)
+			}
+		}
+		s.mu.Unlock()
+	}
+	l.shared.settle(ctx, due)
+}
