@@ -278,4 +278,3 @@ func TestArithmeticOfLargeNumbers(t *testing.T) {
 
 // quiet keeps the log out of the tests' output.
 var quiet = slog.New(slog.DiscardHandler)
-

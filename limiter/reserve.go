@@ -3,6 +3,7 @@ package limiter
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -10,6 +11,7 @@ import (
 type Set struct {
 	limiter *Limiter
 	limits  []*limit
+	byHost  bool
 }
 
 // Select returns the limits of these names, in their order.
@@ -31,12 +33,19 @@ func (ls *Limits) All() (*Set, error) {
 	return s, s.fits()
 }
 
+// fits is what is left to do when the limits are known.
 func (s *Set) fits() error {
+	for _, m := range s.limits {
+		s.byHost = s.byHost || slices.ContainsFunc(m.parts, func(p part) bool { return p.kind == byHost })
+	}
 	if len(s.limits) > MaxLimits {
 		return fmt.Errorf("limiter: %d limits for one request: %d are the most", len(s.limits), MaxLimits)
 	}
 	return nil
 }
+
+// ByHost reports whether a limit of the set tells hosts apart, so that Asker.Host is of use.
+func (s *Set) ByHost() bool { return s.byHost }
 
 // Names are the names of the limits.
 func (s *Set) Names() []string {

@@ -62,6 +62,7 @@ const (
 	MalformedContent // the request's content is not framed as it should be
 	UpstreamFailed   // no usable response from upstream
 	LimitExceeded    // the client's limit is used up
+	LimitUnavailable // the client's limit cannot be asked, and is closed then
 	SessionMissing   // the rule requires a session
 	Purged           // a PURGE was done
 	PurgeRefused     // a PURGE from a client that may not, or one that cannot be done as it was asked for
@@ -125,6 +126,8 @@ var reasons = [reasonCount]struct{ token, section, sentence string }{
 
 	UpstreamFailed: {"upstream-failed", "RFC 9110 section 15.6.3", "The upstream gave no usable response."},
 	LimitExceeded:  {"limit-exceeded", "RFC 6585 section 4", "The client has used up its limit."},
+	LimitUnavailable: {"limit-unavailable", "RFC 9110 section 15.6.4",
+		"Redis, which counts for the client's limit, does not answer, and the limit is closed then: on_outage says so."},
 	SessionMissing: {"session-missing", "RFC 9110 section 15.5.2", "The rule requires a session, and the request has none."},
 
 	Purged:       {"purged", "RFC 9110 section 9.1", "What was stored for the URL has been purged."},

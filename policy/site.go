@@ -10,7 +10,7 @@ type Sites struct {
 	exact    map[string]*Site // by name, and by name:port where the pattern names one
 	wildcard map[string]*Site // by ".example.com", ".example.com:8443"
 	fallback *Site            // the default site; nil = unruled
-	count    int
+	all      []*Site          // in their order
 }
 
 // Site is a compiled site: the first of its rules that matches governs.
@@ -30,7 +30,7 @@ var unruled = &Site{Name: "default", Index: -1}
 // others. When there are mistakes the Sites are nil.
 func CompileSites(specs []SiteSpec) (*Sites, []SpecError) {
 	c := siteCompiler{
-		sites: &Sites{exact: map[string]*Site{}, wildcard: map[string]*Site{}, count: len(specs)},
+		sites: &Sites{exact: map[string]*Site{}, wildcard: map[string]*Site{}},
 		named: map[hostPattern]string{},
 	}
 	others := 0
@@ -62,6 +62,7 @@ func (c *siteCompiler) compile(index int, spec *SiteSpec, prefix string) {
 			site.Name = spec.Hosts[0]
 		}
 	}
+	c.sites.all = append(c.sites.all, site)
 	if len(spec.Hosts) == 0 {
 		if c.sites.fallback != nil {
 			c.errs.addf(prefix+"hosts", "is empty, but there is a default site already: the top-level rules")
@@ -107,7 +108,15 @@ func (s *Sites) Len() int {
 	if s == nil {
 		return 0
 	}
-	return s.count
+	return len(s.all)
+}
+
+// All returns the sites in the order of their Index. The list is not to be changed.
+func (s *Sites) All() []*Site {
+	if s == nil {
+		return nil
+	}
+	return s.all
 }
 
 // Find returns the site that answers to host, as a Host field holds it: case, a final dot, and a port that no pattern names

@@ -2,38 +2,15 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net/http"
-	"net/netip"
-	"time"
+	"strconv"
+	"strings"
+	"sync"
 
+	"cacheproxy/limiter"
 	"cacheproxy/policy"
 )
-
-// Asker is what the hooks learn of a request.
-type Asker struct {
-	Request *http.Request // as received; only to be read
-	Client  netip.Addr    // cut to client.ipv6_prefix; the zero Addr where the peer has none
-	Site    *policy.Site
-	Rule    *policy.Rule
-	Session map[string]string // fields of the session; nil where the rule asks for none
-}
-
-// Limiter decides who may ask how often.
-type Limiter interface {
-	// Reserve takes the request's cost from every limit that its rule names. It must be quick and bounded in time: the
-	// request waits for it.
-	Reserve(ctx context.Context, a Asker) Reservation
-}
-
-// Reservation is a Limiter's answer.
-type Reservation struct {
-	Refused    bool
-	Status     int           // of the refusal; 0 means 429
-	RetryAfter time.Duration // sent rounded up to seconds where positive
-	Header     http.Header   // fields for the response, refused or not; nil = none
-	// Settle is called once when the outcome of an admitted request is known; nil where nothing is left to settle.
-	Settle func(policy.Outcome)
-}
 
 // Sessions resolves who is asking.
 type Sessions interface {
@@ -62,22 +39,78 @@ func (j *journey) session() bool {
 	return true
 }
 
-// limit asks the limiter. It reports whether the journey goes on.
+// ruleLimits are the limits that a rule names.
+type ruleLimits struct {
+	set  *limiter.Set
+	rule string // its name in keys: site/index
+}
+
+// limitsOf finds the limits of all rules that name some.
+func limitsOf(sites *policy.Sites, limits *limiter.Limits) (map[*policy.Rule]*ruleLimits, error) {
+	if limits == nil {
+		return nil, nil
+	}
+	found := map[*policy.Rule]*ruleLimits{}
+	for _, site := range sites.All() {
+		for _, rule := range site.Rules {
+			if len(rule.Limits) == 0 {
+				continue
+			}
+			set, err := limits.Select(rule.Limits...)
+			if err != nil {
+				return nil, fmt.Errorf("proxy: rule %d of site %s: %w", rule.Index, site.Name, err)
+			}
+			found[rule] = &ruleLimits{set: set, rule: site.Name + "/" + strconv.Itoa(rule.Index)}
+		}
+	}
+	return found, nil
+}
+
+// reservations lends what limits say of a request.
+var reservations = sync.Pool{New: func() any { return new(limiter.Reservation) }}
+
+// limit asks the limits that the rule names. It reports whether the journey goes on.
 func (j *journey) limit() bool {
-	l := j.h.opt.Limiter
-	if l == nil || len(j.matched.Limits) == 0 {
+	held := j.h.limits[j.matched]
+	if held == nil {
 		return true
 	}
-	res := l.Reserve(j.r.Context(), Asker{
-		Request: j.r, Client: j.h.clientNetwork(j.addr), Site: j.site, Rule: j.matched, Session: j.sessionFields,
-	})
-	if !res.Refused {
-		j.settle = res.Settle
-		j.limitHeader = res.Header
+	j.held, _ = reservations.Get().(*limiter.Reservation)
+	asker := limiter.Asker{Request: j.r, Client: j.h.clientNetwork(j.addr), Rule: held.rule}
+	if held.set.ByHost() {
+		asker.Host = strings.ToLower(policy.ForwardHost(j.scheme, j.r.Host))
+	}
+	held.set.Reserve(j.r.Context(), &asker, j.held)
+	if !j.held.Refused() {
 		return true
 	}
-	p := problem{status: res.Status, reason: policy.LimitExceeded, detail: "too many requests", header: res.Header, retryAfter: res.RetryAfter}
-	setDefault(&p.status, http.StatusTooManyRequests)
+	p := problem{
+		status: j.held.Status(), reason: policy.LimitExceeded, detail: j.held.Detail(), limit: j.held.Limit(), retryAfter: j.held.RetryAfter(),
+	}
+	if j.held.Unavailable() {
+		p.reason = policy.LimitUnavailable
+	}
 	j.problem(p)
 	return false
+}
+
+// settleLimits says what the request came to, and gives the reservation back.
+func (j *journey) settleLimits() {
+	switch {
+	case j.outcome.Hit:
+		j.held.Settle(limiter.Hit)
+	case j.status >= 500 || j.outcome.Fwd == policy.FwdNone && !j.outcome.Collapsed:
+		j.held.Settle(limiter.Error)
+	default:
+		j.held.Settle(limiter.Miss)
+	}
+	reservations.Put(j.held)
+	j.held = nil
+}
+
+// tellLimits tells the client where it stands, in fields of the response.
+func (j *journey) tellLimits(h http.Header) {
+	if j.held != nil {
+		j.held.SetFields(h)
+	}
 }

@@ -4,66 +4,104 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
+	"cacheproxy/limiter"
 	"cacheproxy/policy"
 )
 
-// fewPerClient admits so many requests of each client and remembers what it was told.
-type fewPerClient struct {
-	mu      sync.Mutex
-	left    int
-	askers  []Asker
-	settled []string
-}
-
-func (l *fewPerClient) Reserve(_ context.Context, a Asker) Reservation {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.askers = append(l.askers, a)
-	fields := http.Header{"Ratelimit": {fmt.Sprintf(`"few";r=%d`, max(0, l.left-1))}}
-	if l.left--; l.left < 0 {
-		return Reservation{Refused: true, RetryAfter: 1500 * time.Millisecond, Header: fields}
+// withLimits gives a rig the limits of these specs, in this process alone.
+func withLimits(t *testing.T, specs ...limiter.Spec) func(*Options) {
+	t.Helper()
+	now := time.Now()
+	l, err := limiter.New(limiter.Options{Limits: specs, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return Reservation{Header: fields, Settle: func(o policy.Outcome) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.settled = append(l.settled, o.Label())
-	}}
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	return func(o *Options) { o.Limits = l.Current() }
 }
 
-func TestLimiterAdmitsRefusesAndIsSettled(t *testing.T) {
-	limiter := &fewPerClient{left: 2}
+func TestLimitsAdmitRefuseAndTell(t *testing.T) {
 	r := newRig(t, cacheable, withRules(t, policy.RuleSpec{Match: policy.MatchSpec{Path: "/limited"}, Limit: []string{"few"}}),
-		func(o *Options) { o.Limiter = limiter })
+		withLimits(t, limiter.Spec{Name: "few", Limit: 2, Window: time.Hour}))
 	for _, want := range []struct {
 		code   int
 		status string
 		fields string
 	}{
-		{200, "cacheproxy; fwd=uri-miss; ttl=60; stored", `"few";r=1`},
-		{200, "cacheproxy; hit; ttl=60", `"few";r=0`},
-		{429, "cacheproxy; detail=limit-exceeded", `"few";r=0`},
+		{200, "cacheproxy; fwd=uri-miss; ttl=60; stored", `"few";r=1;t=3600`},
+		{200, "cacheproxy; hit; ttl=60", `"few";r=0;t=3600`},
+		{429, "cacheproxy; detail=limit-exceeded", `"few";r=0;t=3600`},
 	} {
 		got := r.get("/limited").status(t, want.status)
-		if got.StatusCode != want.code || got.Header.Get("RateLimit") != want.fields {
+		if got.StatusCode != want.code || got.Header.Get("RateLimit") != want.fields || got.Header.Get("RateLimit-Policy") != `"few";q=2;w=3600` {
 			t.Errorf("%d %v", got.StatusCode, got.Header)
 		}
-		if want.code == 429 && (got.Header.Get("Retry-After") != "2" || got.Header.Get("Cache-Control") != "no-store") {
+		if want.code == 429 && (got.Header.Get("Retry-After") != "3600" || got.Header.Get("Cache-Control") != "no-store") {
 			t.Errorf("the refusal: %v", got.Header)
 		}
 	}
-	r.get("/free").status(t, "cacheproxy; fwd=uri-miss; ttl=60; stored")
-	limiter.mu.Lock()
-	defer limiter.mu.Unlock()
-	if len(limiter.askers) != 3 || limiter.askers[0].Client != netip.MustParseAddr("127.0.0.1") || limiter.askers[0].Rule.Limits[0] != "few" {
-		t.Errorf("asked for %v", limiter.askers)
+	got := r.get("/free").status(t, "cacheproxy; fwd=uri-miss; ttl=60; stored")
+	if got.Header.Get("RateLimit") != "" {
+		t.Errorf("a rule without limits tells of one: %v", got.Header)
 	}
-	if fmt.Sprint(limiter.settled) != "[uri-miss hit]" {
-		t.Errorf("settled %v", limiter.settled)
+}
+
+// What a request costs depends on how it is answered.
+func TestLimitsAreSettledByOutcome(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/broken" {
+			w.WriteHeader(500)
+			return
+		}
+		cacheable(w, req)
+	}, withRules(t, policy.RuleSpec{Limit: []string{"work"}}),
+		withLimits(t, limiter.Spec{Name: "work", Limit: 20, Window: time.Hour, Cost: map[string]int64{"hit": 0, "miss": 5, "error": 2, "POST": 2}}))
+	left := func(want string) { // of a hit, which is told before it is settled: until then it costs what a miss does
+		t.Helper()
+		var got string
+		for range 1000 { // the request before may still be on its way to being settled
+			if got = r.get("/a").Header.Get("RateLimit"); got == want {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Errorf("%s, want %s", got, want)
+	}
+	r.get("/a")                      // a miss: 5
+	left(`"work";r=10;t=3600`)       // a hit: 0
+	left(`"work";r=10;t=3600`)       // the same
+	r.get("/broken")                 // an error: 2
+	left(`"work";r=8;t=3600`)        // 13 are left, of which a hit holds 5
+	r.do(http.MethodPost, "/a", nil) // twice a miss: 10
+	if got := r.get("/a"); got.StatusCode != 429 {
+		t.Errorf("3 are left, and a request that may cost 5 got %d", got.StatusCode)
+	}
+}
+
+// Limits by host are by the host that responses are kept under.
+func TestLimitsByHost(t *testing.T) {
+	r := newRig(t, cacheable, withRules(t, policy.RuleSpec{Limit: []string{"host"}}),
+		withLimits(t, limiter.Spec{Name: "host", Key: []string{"host"}, Limit: 3, Window: time.Hour}))
+	for i, host := range []string{"shop.example", "SHOP.example", "shop.example:80"} {
+		if got := r.get("/", "Host: "+host).Header.Get("RateLimit"); got != fmt.Sprintf(`"host";r=%d;t=3600`, 2-i) {
+			t.Errorf("%s: %s", host, got)
+		}
+	}
+	if got := r.get("/", "Host: other.example").Header.Get("RateLimit"); got != `"host";r=2;t=3600` {
+		t.Errorf("another host: %s", got)
+	}
+}
+
+func TestRuleThatNamesNoLimit(t *testing.T) {
+	sites, _ := policy.CompileSites([]policy.SiteSpec{{Rules: []policy.RuleSpec{{Limit: []string{"nobody"}}}}})
+	o := Options{Next: canned{}, Sites: sites}
+	withLimits(t, limiter.Spec{Name: "few", Limit: 2, Window: time.Hour})(&o)
+	if _, err := New(o); err == nil || err.Error() != `proxy: rule 0 of site default: limiter: there is no limit "nobody"` {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -254,7 +254,7 @@ func (t tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 func (j *journey) explainNotes() []string {
 	var notes []string
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if j.h.opt.Limiter != nil && len(j.matched.Limits) > 0 {
+	if j.h.limits[j.matched] != nil {
 		note("The rule asks the limits %s first; this explanation does not, since asking counts.", strings.Join(j.matched.Limits, ", "))
 	}
 	if j.h.opt.Sessions != nil && (j.matched.RequireSession || len(j.matched.Key.Session) > 0) {

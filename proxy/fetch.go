@@ -140,9 +140,7 @@ func (j *journey) modifyResponse(res *http.Response) error {
 		var buf [160]byte
 		res.Header["Cache-Status"] = append(res.Header["Cache-Status"], string(j.outcome.AppendCacheStatus(buf[:0], j.h.opt.Cache.Name)))
 	}
-	for name, values := range j.limitHeader {
-		res.Header[name] = values
-	}
+	j.tellLimits(res.Header)
 	if _, ok := res.Header["Content-Type"]; !ok {
 		j.w.Header()["Content-Type"] = nil // an absent Content-Type stays absent: net/http would guess one
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"cacheproxy/limiter"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/store"
@@ -34,8 +35,7 @@ type journey struct {
 
 	// session and limit
 	sessionFields map[string]string
-	settle        func(policy.Outcome)
-	limitHeader   http.Header // fields that the limiter wants on the response
+	held          *limiter.Reservation // what the limits of the rule say; nil without any
 
 	// outbound and key
 	rq       policy.Request // as it would be forwarded
@@ -93,11 +93,11 @@ func (j *journey) end() {
 	if j.out != nil {
 		j.status, j.bytes = j.out.status, j.out.bytes
 	}
-	if j.settle != nil {
-		j.settle(j.outcome)
-	}
 	if h.opt.Ranking != nil && j.cacheKey.URL != "" && j.r.Method != methodPurge {
 		h.opt.Ranking.Asked(j.cacheKey.URL)
+	}
+	if j.held != nil {
+		defer j.settleLimits() // the access log names the limit
 	}
 	if h.opt.Metrics == nil && h.opt.AccessLog == nil {
 		return
@@ -132,13 +132,18 @@ type Access struct {
 	Site     string
 	Rule     int    // index of the rule that matched the request; -1 = none
 	Key      string // cache URL; "" where none was made
+	Limit    string // the name of the limit that refused it; "" = none did
 	Err      error  // why the upstream gave no usable response, or not all of it
 }
 
 func (j *journey) access(took time.Duration) *Access {
+	limit := ""
+	if j.held != nil {
+		limit = j.held.Limit()
+	}
 	return &Access{
 		Request: j.r, Start: j.start, Duration: took, Client: j.addr, Status: j.status, Bytes: j.bytes, Outcome: j.outcome,
-		Tier: j.tier, Site: j.site.Name, Rule: j.matched.Index, Key: j.cacheKey.URL, Err: j.failure,
+		Tier: j.tier, Site: j.site.Name, Rule: j.matched.Index, Key: j.cacheKey.URL, Limit: limit, Err: j.failure,
 	}
 }
 

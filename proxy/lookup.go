@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 
 	"cacheproxy/policy"
@@ -15,7 +16,13 @@ func (j *journey) lookup() {
 	}
 	s := j.h.opt.Store
 	j.stamp = s.Mark()
-	j.found(s.Lookup(j.r.Context(), j.cacheKey, j.rq.Header))
+	ctx := j.r.Context()
+	if j.held != nil && j.held.Waited() > 0 { // what it has waited for Redis before counts
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.Timeout()-j.held.Waited())
+		defer cancel()
+	}
+	j.found(s.Lookup(ctx, j.cacheKey, j.rq.Header))
 }
 
 // mayLookUp reports whether a stored response may answer at all.

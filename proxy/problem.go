@@ -20,6 +20,7 @@ type problem struct {
 	cause      upstream.Cause // why the upstream failed, for Proxy-Status; the zero Cause = it did not
 	retryAfter time.Duration
 	header     http.Header
+	limit      string // the name of the limit that refuses
 }
 
 // upstreamProblem says what an error of the upstream means to the client. The status is the one that RFC 9209 recommends for its
@@ -53,6 +54,7 @@ func (j *journey) problem(p problem) {
 	for name, values := range p.header {
 		h[name] = values
 	}
+	j.tellLimits(h)
 	if j.tells() {
 		h["Cache-Status"] = []string{string(j.outcome.AppendCacheStatus(nil, j.h.opt.Cache.Name))}
 	}
@@ -67,9 +69,13 @@ func (j *journey) problem(p problem) {
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	if acceptsJSON(j.r.Header) {
 		h["Content-Type"] = []string{"application/problem+json"}
-		body, _ = json.Marshal(map[string]any{ // strings and a number: cannot fail
+		told := map[string]any{
 			"type": "about:blank", "title": http.StatusText(p.status), "status": p.status, "detail": p.detail, "reason": p.reason.String(),
-		})
+		}
+		if p.limit != "" {
+			told["limit"] = p.limit
+		}
+		body, _ = json.Marshal(told) // strings and a number: cannot fail
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	j.write(p.status, body)

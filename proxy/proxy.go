@@ -6,7 +6,7 @@
 //	rule      which site and which rule govern it                                               rule.go
 //	purge     a PURGE ends here                                                                  purge.go
 //	session   who is asking, where the rule wants to know (a hook)                               admission.go
-//	limit     may they ask now (a hook)                                                          admission.go
+//	limit     may they ask now                                                                   admission.go
 //	outbound  the request as it would be forwarded: what is not the client's to say is gone      outbound.go
 //	key       under which cache URL the response is kept, made from what would be forwarded      outbound.go
 //	lookup    near memory, then Redis; Vary selects the stored response                          lookup.go
@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"cacheproxy/invalidation"
+	"cacheproxy/limiter"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/store"
@@ -56,8 +57,9 @@ type Options struct {
 	Cache    CacheOptions
 	Collapse CollapseOptions
 
-	// Limiter, Sessions and Ranking are the hooks of their steps; nil means that the step is left out.
-	Limiter  Limiter
+	// Limits are those that rules name; nil means that nothing is limited, whatever rules name.
+	Limits *limiter.Limits
+	// Sessions and Ranking are the hooks of their steps; nil means that the step is left out.
 	Sessions Sessions
 	Ranking  Ranking
 
@@ -149,6 +151,7 @@ type Handler struct {
 	observers observers
 	alone     notShareable
 	verdicts  verdicts
+	limits    map[*policy.Rule]*ruleLimits // of the rules that name some
 	via       viaNames
 	errorLog  *log.Logger // of the ReverseProxy values
 
@@ -176,6 +179,9 @@ func New(o Options) (*Handler, error) {
 	var err error
 	if h.tagFields, err = policy.NewTagFields(o.Cache.TagHeaders); err != nil {
 		return nil, fmt.Errorf("proxy: Options.Cache.TagHeaders (`cache.tag_headers`): %w", err)
+	}
+	if h.limits, err = limitsOf(o.Sites, o.Limits); err != nil {
+		return nil, err
 	}
 	if o.Doubts == nil && o.Purge != nil {
 		h.opt.Doubts = NewDoubts(DoubtsOptions{Purge: o.Purge, Wait: o.PurgeWait, Metrics: o.Metrics, Log: o.Log})

@@ -48,7 +48,7 @@ func (j *journey) behind() *journey {
 	b.rq.Method, b.rq.Header = http.MethodGet, header
 	b.rq.Directives = policy.RequestDirectives{}
 	b.in.Method, b.in.Header = http.MethodGet, b.r.Header
-	b.w, b.out, b.settle, b.limitHeader = &devNull{header: make(http.Header)}, nil, nil, nil
+	b.w, b.out, b.held = &devNull{header: make(http.Header)}, nil, nil
 	b.decision = policy.Decision{}
 	b.outcome = policy.Outcome{Fwd: policy.FwdStale}
 	return &b

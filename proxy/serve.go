@@ -99,9 +99,7 @@ func (j *journey) describe(h http.Header, e *store.Entry, slots []string) {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // an absent Content-Type stays absent: net/http would guess one
 	}
-	for name, values := range j.limitHeader {
-		h[name] = values
-	}
+	j.tellLimits(h)
 }
 
 // hideTags takes from a response what it says to caches alone, unless this client is a trusted peer. What is stored keeps it.

@@ -214,6 +214,14 @@ func (s *Store) lookupChunked(ctx context.Context, e *Entry) Result {
 	return Result{Entry: e, Tier: TierRedis}
 }
 
+// Timeout is how long a lookup waits for Redis at the most.
+func (s *Store) Timeout() time.Duration {
+	if s.far == nil {
+		return 0
+	}
+	return s.far.timeout
+}
+
 // LookupNear is Lookup in this process's memory alone: near memory, and what waits to be saved in Redis. It is the hit path,
 // and does not allocate when the URL's responses have no Vary.
 func (s *Store) LookupNear(key policy.Key, h http.Header) (*Entry, bool) {

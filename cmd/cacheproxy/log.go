@@ -142,6 +142,9 @@ func (l *accessLog) line(a *proxy.Access, target string) (slog.Level, []slog.Att
 	if detail := a.Outcome.Detail.String(); detail != "" {
 		attributes = append(attributes, slog.String("detail", detail))
 	}
+	if a.Limit != "" {
+		attributes = append(attributes, slog.String("limit", a.Limit))
+	}
 	if agent := l.field(a.Request.Header, "User-Agent"); agent != "" {
 		attributes = append(attributes, slog.String("user_agent", agent))
 	}
