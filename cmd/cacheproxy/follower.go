@@ -117,15 +117,21 @@ func (s *server) closeFollower(ctx context.Context) {
 				"or removed", "replica", s.follower.ID(), "error", err.Error(), "hint", "cacheproxy replicas --remove")
 		}
 	}
-	if s.purges != nil {
-		_ = s.purges.Close() // of a client that nobody uses
-	}
+	closeClient(s.purges)
 }
 
 // fleetWatch is who followed the log at the last look.
 type fleetWatch struct {
 	mu     sync.Mutex
 	states map[string]int // nil = not known
+	live   int            // how many were live when that was known last; 0 = it never was
+}
+
+// lastLive is how many processes were live when that was known last.
+func (w *fleetWatch) lastLive() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.live
 }
 
 // watchFleet looks at who follows the log, for the metrics: a scrape must not wait for Redis.
@@ -147,6 +153,7 @@ func (w *fleetWatch) saw(replicas []invalidation.Replica, err error) {
 	for i := range replicas {
 		w.states[stateOf(&replicas[i])]++
 	}
+	w.live = w.states["live"]
 }
 
 // stateOf is a replica's state in a word.

@@ -33,6 +33,9 @@ func (s *server) openStore(c *config.Config) (err error) {
 	if err := s.openFollower(c); err != nil {
 		return err
 	}
+	if err := s.openLimiter(c); err != nil {
+		return err
+	}
 	s.store, err = store.New(store.Options{
 		NearSize: int64(c.Near.Size), NearMaxObject: int64(c.Near.MaxObject),
 		Redis: s.redis, State: s.state, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(),
@@ -61,6 +64,7 @@ func (s *server) closeStore(ctx context.Context) (err error) {
 	if s.store != nil {
 		err = s.store.Close(ctx)
 	}
+	s.closeLimiter(ctx)
 	s.closeFollower(ctx)
 	s.closeEvents()
 	if s.redis != nil {

@@ -72,6 +72,7 @@ func (s *server) next(before *snapshot) (*snapshot, *reloaded, error) {
 		return nil, nil, err
 	}
 	s.gate.Adopt(live)
+	s.limiter.Adopt(next.limits)
 	result := &reloaded{Generation: next.generation, Changed: loaded.Config.Changed(before.config), Restart: restart}
 	return next, result, nil
 }

@@ -27,6 +27,7 @@ type server struct {
 	redis    redis.UniversalClient // nil without Redis
 	state    redis.UniversalClient // for what must not be evicted; redis itself, unless redis.state_url names another
 	purges   redis.UniversalClient // the log of purges, in the same; nil without Redis
+	counts   redis.UniversalClient // for limits, in the same; nil without Redis
 	fleet    fleetWatch
 	events   eventing
 
@@ -67,6 +68,7 @@ func newServer(loaded *config.Loaded, load func() (*config.Loaded, error), log *
 	}
 	s.events.rules = loaded.Events
 	s.current.Store(first)
+	s.limiter.Adopt(first.limits)
 	s.metrics.Generation(first.generation)
 	s.public = publicServer(c, http.HandlerFunc(s.serve), log)
 	if err := s.listen(c); err != nil {

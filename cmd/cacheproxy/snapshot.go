@@ -12,6 +12,7 @@ import (
 	"cacheproxy/admin"
 	"cacheproxy/cmd/cacheproxy/internal/config"
 	"cacheproxy/invalidation"
+	"cacheproxy/limiter"
 	"cacheproxy/metrics"
 	"cacheproxy/policy"
 	"cacheproxy/proxy"
@@ -28,6 +29,7 @@ type snapshot struct {
 	front      http.Handler // proxy behind the bounds of server
 	redact     redaction    // what log.redact names
 	upstreams  []*upstream.Upstream
+	limits     *limiter.Limits
 
 	users   atomic.Int64 // requests that it serves, upgraded connections among them
 	retired atomic.Bool  // another one has taken its place
@@ -57,8 +59,9 @@ type parts struct {
 	store    *store.Store
 	follower *invalidation.Follower // of the log of purges
 	doubts   *proxy.Doubts          // what unsafe requests have made doubtful and the log has not taken yet
-	feed     *admin.Feed            // who follows the requests; nil without admin.listen
-	health   *healths               // of the upstreams
+	limiter  *limiter.Limiter
+	feed     *admin.Feed // who follows the requests; nil without admin.listen
+	health   *healths    // of the upstreams
 }
 
 // build turns a loaded configuration into a snapshot. It connects to nothing.
@@ -82,6 +85,10 @@ func build(loaded *config.Loaded, generation uint64, p parts) (*snapshot, error)
 	}
 	options.Store, options.Metrics, options.Log = p.store, p.metrics, p.log
 	options.Purge, options.Doubts = purger(p.follower), p.doubts
+	if s.limits, err = p.limiter.Compile(loaded.Limits); err != nil {
+		return nil, err
+	}
+	options.Limits = s.limits
 	access := newAccessLog(c.Log, p.log, p.feed)
 	options.AccessLog, options.Logs = access.hook(), access.wants
 	if s.proxy, err = proxy.New(options); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"cacheproxy/events"
+	"cacheproxy/limiter"
 	"cacheproxy/policy"
 )
 
@@ -35,6 +36,7 @@ type Loaded struct {
 	Config *Config
 	Sites  *policy.Sites
 	Events *events.Rules
+	Limits []limiter.Spec
 }
 
 // Load reads all sources and checks the result. The error is Mistakes and lists all of them; nothing is started or connected.
