@@ -221,6 +221,7 @@ func (o *oracle) inWindow(now int64) (n int64) {
 }
 
 func TestArithmetic(t *testing.T) {
+	t.Parallel()
 	for _, algorithm := range []Algorithm{Fixed, Sliding, GCRA} {
 		t.Run(string(algorithm)+" in the process", func(t *testing.T) {
 			accept(t, algorithm, func(_ *rapid.T, m measure) counting { return &inProcess{m: m, now: 1_000_000_000} })
@@ -243,6 +244,7 @@ func TestArithmetic(t *testing.T) {
 
 // Numbers at the end of what is allowed are exact in Lua too.
 func TestArithmeticOfLargeNumbers(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
 	for _, s := range []Spec{
