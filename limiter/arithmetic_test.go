@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -45,8 +46,8 @@ type inRedis struct {
 func testTime(source string) string {
 	source = strings.Replace(source, "redis.call('TIME')", "{math.floor(ARGV[10] / 1000000), ARGV[10] % 1000000}", 1)
 	source = strings.ReplaceAll(source, "redis.call('PEXPIRETIME', KEYS[1])", "tonumber(redis.call('GET', KEYS[1] .. 'ends') or -1)")
-	source = strings.Replace(source, "redis.call('PEXPIRE', KEYS[1], string.format('%.0f', window - 1))",
-		"redis.call('SET', KEYS[1] .. 'ends', string.format('%.0f', math.floor(ARGV[10] / 1000) + window - 1))", 1)
+	expire := regexp.MustCompile(`redis\.call\('PEXPIRE', KEYS\[1\], (.*)\)( --.*)?\n`)
+	source = expire.ReplaceAllString(source, "redis.call('SET', KEYS[1] .. 'ends', string.format('%.0f', math.floor(ARGV[10] / 1000) + $1))\n")
 	// What has expired by the test's clock is not there any more.
 	head, body, _ := strings.Cut(source, "\n\n")
 	return head + `

@@ -23,7 +23,7 @@ local time = redis.call('TIME')
 local now = math.floor((time[1] * 1000000 + time[2]) / tick)
 
 local held = redis.pcall('HMGET', KEYS[1], 'l', 't')
-if held.err then -- of a limit with another algorithm
+if held.err or not held[1] then -- nothing, or what a limit with another algorithm has counted
 	redis.call('UNLINK', KEYS[1])
 	held = {}
 end

@@ -158,6 +158,17 @@ func server(t testing.TB) *redistest.Server {
 	return redistest.Start(t, "--save", "", "--appendonly", "no")
 }
 
+func clusterClient(t testing.TB, nodes []*redistest.Server) *redis.ClusterClient {
+	t.Helper()
+	var addrs []string
+	for _, node := range nodes {
+		addrs = append(addrs, node.Addr())
+	}
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true, MaxRetries: -1})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
 func wantFields(t testing.TB, r *Reservation, want map[string]string) {
 	t.Helper()
 	h := http.Header{}

@@ -83,7 +83,9 @@ type inquiry struct {
 	err      error
 
 	claim  *claim // for whom it is asked; nil for what is only told
-	resets uint32 // of its entry, when it was asked
+	shard  *shard
+	entry  *entry
+	resets uint32 // of the entry, when it was asked
 	cmd    *redis.Cmd
 }
 
@@ -140,7 +142,8 @@ func (r *Reservation) lead(l *Limiter, into []inquiry) []inquiry {
 		resets := e.resets
 		c.shard.mu.Unlock()
 		if n := len(into); n > 0 && into[n-1].claim == c {
-			into[n-1].limit, into[n-1].key, into[n-1].resets = c.limit, c.limit.redisKey(e.key), resets
+			q := &into[n-1]
+			q.limit, q.key, q.shard, q.entry, q.resets = c.limit, c.limit.redisKey(e.key), c.shard, e, resets
 		}
 	}
 	return into
@@ -158,6 +161,7 @@ func (q *inquiry) deliver(sent, now int64) {
 		e.round = nil
 	}
 	if q.err != nil {
+		q.owe()
 		e.outage(c, now)
 		return
 	}
@@ -180,6 +184,14 @@ func (q *inquiry) deliver(sent, now int64) {
 		c.alone = true // together it was too much
 	default:
 		c.settleAs(denied, fromRedis)
+	}
+}
+
+// owe keeps what could not be told to be told later: unless it may be that Redis has counted it, and was only too slow to say so. The shard is
+// locked.
+func (q *inquiry) owe() {
+	if q.entry.resets == q.resets && breaker.Classify(q.err).Cause != "timeout" {
+		q.entry.owed += q.question.owed
 	}
 }
 

@@ -28,7 +28,7 @@ local number = math.floor(now / window)
 local elapsed = now - number * window
 
 local held = redis.pcall('HMGET', KEYS[1], 'n', 'c', 'p')
-if held.err then -- of a limit with another algorithm
+if held.err or not held[1] then -- nothing, or what a limit with another algorithm has counted
 	redis.call('UNLINK', KEYS[1])
 	held = {}
 end

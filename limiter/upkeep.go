@@ -55,9 +55,9 @@ func (m *limit) tendShard(s *shard, now int64, due []inquiry) []inquiry {
 		m.busy.add(e)
 		if m.limiter.shared != nil && m.answers(e) {
 			if e.tokens > 0 && e.round == nil && now-e.used >= m.life {
-				due = m.dueOf(e, now, due)
+				due = m.dueOf(s, e, now, due)
 			} else if e.owed > 0 || e.back > 0 {
-				due = m.dueOf(e, now, due)
+				due = m.dueOf(s, e, now, due)
 			}
 		}
 		if e.over(m, now) {
@@ -68,22 +68,38 @@ func (m *limit) tendShard(s *shard, now int64, due []inquiry) []inquiry {
 }
 
 // dueOf takes from an entry what is to be told, tokens that are leased among it.
-func (m *limit) dueOf(e *entry, now int64, due []inquiry) []inquiry {
+func (m *limit) dueOf(s *shard, e *entry, now int64, due []inquiry) []inquiry {
 	q := e.question(m, 0, now)
 	e.size /= 2
 	if q.most = 0; q.owed == 0 && q.back == 0 {
 		return due
 	}
-	return append(due, inquiry{limit: m, key: m.redisKey(e.key), question: q})
+	return append(due, inquiry{limit: m, key: m.redisKey(e.key), question: q, shard: s, entry: e, resets: e.resets})
 }
 
-// settle tells Redis what is due, once: what came of a question without an answer is not known, and to count less than was admitted is worse
-// than more.
+// settle tells Redis what is due. What is to be given back is told once: what came of a question without an answer is not known, and to count
+// less than was admitted would be worse than more.
 func (s *shared) settle(ctx context.Context, due []inquiry) {
 	for len(due) > 0 && s.breaker.Allow() {
 		n := min(len(due), dueAtOnce)
+		sent := s.limiter.now()
 		s.exchange(ctx, due[:n])
+		for i := range due[:n] {
+			due[i].settled(sent, s.limiter.now())
+		}
 		due = due[n:]
+	}
+}
+
+// settled takes over what Redis has said to what was due.
+func (q *inquiry) settled(sent, now int64) {
+	q.shard.mu.Lock()
+	defer q.shard.mu.Unlock()
+	switch e := q.entry; {
+	case q.err != nil:
+		q.owe()
+	case e.resets == q.resets && (q.answer.tag >= e.tag || q.limit.algorithm != Fixed):
+		e.learn(q.limit, &q.question, &q.answer, sent, now)
 	}
 }
 
@@ -107,7 +123,7 @@ func (l *Limiter) giveBack(ctx context.Context, m *limit) {
 		s.mu.Lock()
 		for _, e := range s.held {
 			if e.round == nil && (e.tokens > 0 || e.owed > 0 || e.back > 0) {
-				due = m.dueOf(e, l.now(), due)
+				due = m.dueOf(s, e, l.now(), due)
 			}
 		}
 		s.mu.Unlock()
