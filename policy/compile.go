@@ -70,6 +70,9 @@ func compileRule(index int, spec *RuleSpec, at string, errs *specErrors) *Rule {
 		c.addf("compress", "%w", err)
 	}
 	c.notEmpty("limit", spec.Limit)
+	if len(spec.Limit) > 0 && r.HasResponsePart {
+		c.addf("limit", "cannot depend on match.status or match.content_type: limits are asked before there is a response")
+	}
 	if spec.RequireSession && r.HasResponsePart {
 		c.addf("require_session", "cannot depend on match.status or match.content_type: sessions are asked for before there is a response")
 	}

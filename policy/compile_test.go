@@ -28,6 +28,9 @@ func TestCompileMistakes(t *testing.T) {
 		{Hosts: []string{"z.example"}, Rules: []RuleSpec{
 			{},
 			{Match: MatchSpec{Status: []int{200}}, RequireSession: true},
+			{Match: MatchSpec{ContentType: []string{"text/html"}}, Limit: []string{"a"}},
+			{Match: MatchSpec{Status: []int{200}}, Limit: []string{"a"}, RequireSession: true},
+			{Match: MatchSpec{Method: []string{"GET"}}, Limit: []string{"a"}},
 			{Key: KeySpec{Headers: []string{"X-A", "host", "a:", "x-forwarded-for"}, Cookies: []string{"a;"}, Session: []string{""}}},
 		}},
 	}
@@ -83,11 +86,14 @@ func TestCompileMistakes(t *testing.T) {
 		{"sites[2].rules[0].match.header.X A", "not a field name"},
 		{"sites[2].rules[0].match.header.x-b", "value is longer"},
 		{"sites[3].rules[1].require_session", "before there is a response"},
-		{"sites[3].rules[2].key.headers[1]", "always part of the key"},
-		{"sites[3].rules[2].key.headers[2]", "not a field name"},
-		{"sites[3].rules[2].key.headers[3]", "completed as the request is forwarded"},
-		{"sites[3].rules[2].key.cookies[0]", "not a cookie's name"},
-		{"sites[3].rules[2].key.session[0]", "is empty"},
+		{"sites[3].rules[2].limit", "cannot depend on match.status or match.content_type: limits are asked before there is a response"},
+		{"sites[3].rules[3].limit", "limits are asked before there is a response"},
+		{"sites[3].rules[3].require_session", "before there is a response"},
+		{"sites[3].rules[5].key.headers[1]", "always part of the key"},
+		{"sites[3].rules[5].key.headers[2]", "not a field name"},
+		{"sites[3].rules[5].key.headers[3]", "completed as the request is forwarded"},
+		{"sites[3].rules[5].key.cookies[0]", "not a cookie's name"},
+		{"sites[3].rules[5].key.session[0]", "is empty"},
 	}
 	sites, errs := CompileSites(specs)
 	if sites != nil {

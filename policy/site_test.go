@@ -187,7 +187,7 @@ func TestCompiledRule(t *testing.T) {
 		Ignore:       []string{"no-store", "client-reload"},
 		Key:          KeySpec{Headers: []string{"x-b", "X-A", "X-B"}, Cookies: []string{"lang"}, Session: []string{"user", "role"}},
 		Tags:         []string{"api", "p-{path.1}"},
-		StripCookies: true, MaxObject: 9, Compress: "zstd", Collapse: &no, Limit: []string{"per-client"},
+		StripCookies: true, MaxObject: 9, Compress: "zstd", Collapse: &no,
 	}
 	r := mustCompile(t, SiteSpec{Rules: []RuleSpec{{}, spec}}).Find("").Rules[1]
 	*spec.TTL = time.Hour // the compiled rule has its own
@@ -202,8 +202,7 @@ func TestCompiledRule(t *testing.T) {
 		!slices.Equal(r.Key.Session, []string{"role", "user"}) {
 		t.Errorf("Key %+v", r.Key)
 	}
-	if len(r.Tags) != 2 || r.Tags[1].String() != "p-{path.1}" || !r.StripCookies || r.MaxObject != 9 || r.Compress != Zstd || r.Collapse || !r.HasResponsePart ||
-		!slices.Equal(r.Limits, []string{"per-client"}) {
+	if len(r.Tags) != 2 || r.Tags[1].String() != "p-{path.1}" || !r.StripCookies || r.MaxObject != 9 || r.Compress != Zstd || r.Collapse || !r.HasResponsePart {
 		t.Errorf("%+v", r)
 	}
 	if !r.StoresStatus(500) || r.StoresStatus(404) {
