@@ -60,8 +60,10 @@ func parsePart(text string) (part, error) {
 	}
 	of, name, _ := strings.Cut(text, ".")
 	switch {
-	case (of == "header" || of == "cookie") && !isToken(name):
-		return part{}, fmt.Errorf("%q names no %s: write %s.NAME", text, of, of)
+	case of == "header" && !isToken(name):
+		return part{}, fmt.Errorf("%q names no field: write header.NAME", text)
+	case of == "cookie" && !isToken(name):
+		return part{}, fmt.Errorf("%q names no cookie: write cookie.NAME", text)
 	case of == "header" && http.CanonicalHeaderKey(name) == "Host":
 		return part{}, fmt.Errorf("%q: write host", text)
 	case of == "header":
@@ -70,7 +72,7 @@ func parsePart(text string) (part, error) {
 	case of == "cookie":
 		return part{kind: byCookie, name: name, secret: true}, nil
 	case of == "session":
-		return part{}, fmt.Errorf("%q: fields of sessions are not available yet", text)
+		return part{}, fmt.Errorf("%q: sessions are not available yet in this version", text)
 	}
 	return part{}, fmt.Errorf("unknown %q (known: client, host, method, rule, api_key, header.NAME, cookie.NAME)", text)
 }

@@ -188,9 +188,9 @@ func (c *checker) numbers(s *Spec) {
 	}
 	switch {
 	case s.Window == 0:
-		c.addf("window", "is missing: 1s, 1m, 1h")
+		c.addf("window", "is missing, or 0: write 1s, 1m or 1h")
 	case s.Window < minWindow || s.Window > maxWindow:
-		c.addf("window", "%s is not between %s and %s", s.Window, minWindow, maxWindow)
+		c.addf("window", "is out of range: 10ms to 8784h, which are 366 days")
 	}
 	switch {
 	case s.Burst < 0:
@@ -201,8 +201,16 @@ func (c *checker) numbers(s *Spec) {
 	if s.Limit < 1 || s.Window < minWindow || s.Window > maxWindow || s.Burst < 0 {
 		return
 	}
-	if m := measureOf(s); max(m.limit, m.burst) > exact/4 || m.algorithm != Fixed && max(m.limit, m.burst) > exact/2/m.window {
-		c.addf("limit", "%d in %s is more than can be counted", max(s.Limit, s.Burst), s.Window)
+	m := measureOf(s)
+	most := int64(exact / 4)
+	if m.algorithm != Fixed {
+		most = min(most, exact/2/m.window)
+	}
+	if s.Limit > most {
+		c.addf("limit", "is more than can be counted in such a window: at most %d", most)
+	}
+	if s.Algorithm == GCRA && s.Burst > most {
+		c.addf("burst", "is more than can be counted in such a window: at most %d", most)
 	}
 }
 
@@ -229,8 +237,8 @@ func (c *checker) costs(s *Spec) {
 	for _, n := range price.methods {
 		most = max(most, price.times(n))
 	}
-	if room := measureOf(s).burst; most > room && room > 0 {
-		c.addf("cost", "a request may cost %d, which is more than the %d that there are", most, room)
+	if room := s.atOnce(); most > room && room > 0 {
+		c.addf("cost", "is up to %d for one request, and a client never has more than %d", most, room)
 	}
 }
 
@@ -243,15 +251,20 @@ func isMethod(word string) bool {
 // equal reports whether two specs count alike, so that the counts of one are those of the other.
 func (s *Spec) equal(o *Spec) bool { return reflect.DeepEqual(s, o) }
 
+// atOnce is how many tokens a client can have at the most.
+func (s *Spec) atOnce() int64 {
+	if s.Algorithm == GCRA && s.Burst > 0 {
+		return s.Burst
+	}
+	return s.Limit
+}
+
 // measureOf puts the numbers of a spec in ticks. A tick is a microsecond, unless the numbers become too large for that, and a millisecond
-// where Redis expires a key.
+// where Redis expires a key. The window is one that is long enough.
 func measureOf(s *Spec) measure {
-	m := measure{algorithm: s.Algorithm, limit: s.Limit, burst: s.Limit, tick: 1}
+	m := measure{algorithm: s.Algorithm, limit: s.Limit, burst: s.atOnce(), tick: 1}
 	if m.algorithm == "" {
 		m.algorithm = Fixed
-	}
-	if m.algorithm == GCRA && s.Burst > 0 {
-		m.burst = s.Burst
 	}
 	if m.algorithm == Fixed || max(m.limit, m.burst) > exact/2/s.Window.Microseconds() {
 		m.tick = 1000
