@@ -198,7 +198,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// scalar decodes into string, bool, int or float64. A string accepts any scalar: `tags: [2024]` needs no quotes.
+// scalar decodes into string, bool, int (of 32 bits, so that it is the same everywhere), int64 or float64. A string accepts any scalar: `tags: [2024]` needs no quotes.
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	switch v.Kind() {
 	case reflect.String:
@@ -210,10 +210,14 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 			return
 		}
 		v.SetBool(b)
-	case reflect.Int:
-		number, err := strconv.ParseInt(n.Value, 10, 32)
+	case reflect.Int, reflect.Int64:
+		bits := 32
+		if v.Kind() == reflect.Int64 {
+			bits = 64
+		}
+		number, err := strconv.ParseInt(n.Value, 10, bits)
 		if err != nil {
-			d.report.at(path, n.Line, notWhole(n.Value), "")
+			d.report.at(path, n.Line, notWhole(n.Value, err), "")
 			return
 		}
 		v.SetInt(number)
@@ -228,8 +232,18 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 }
 
 func notBool(text string) string   { return fmt.Sprintf("%q is not true or false", text) }
-func notWhole(text string) string  { return fmt.Sprintf("%q is not a whole number", text) }
 func notNumber(text string) string { return fmt.Sprintf("%q is not a number", text) }
+
+// notWhole says why strconv refused text with err.
+func notWhole(text string, err error) string {
+	switch {
+	case !errors.Is(err, strconv.ErrRange):
+		return fmt.Sprintf("%q is not a whole number", text)
+	case strings.HasPrefix(text, "-"):
+		return fmt.Sprintf("%q is too small", text)
+	}
+	return fmt.Sprintf("%q is too large", text)
+}
 
 func newElement(t reflect.Type) reflect.Value {
 	element := reflect.New(t)

@@ -76,7 +76,7 @@ func scalarError(err error) string {
 	case "ParseFloat":
 		return notNumber(number.Num)
 	default:
-		return notWhole(number.Num)
+		return notWhole(number.Num, number.Err)
 	}
 }
 

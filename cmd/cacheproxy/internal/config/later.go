@@ -9,18 +9,6 @@ import (
 // The keys of this file belong to features that this version does not have. They are decoded, so that their spelling and types
 // are checked and their defaults pass, and refused by later when they ask for something.
 
-// Limit is one limit of how often a client may ask.
-type Limit struct {
-	Name      string   `yaml:"name"`
-	Key       []string `yaml:"key"`
-	Limit     int      `yaml:"limit"`
-	Window    Duration `yaml:"window"`
-	Algorithm string   `yaml:"algorithm"`
-	Accuracy  string   `yaml:"accuracy"`
-	OnOutage  string   `yaml:"on_outage"`
-	Shadow    bool     `yaml:"shadow"`
-}
-
 // Sessions is how clients are recognised.
 type Sessions struct {
 	Cookie    string   `yaml:"cookie" env:"COOKIE"`
@@ -47,7 +35,6 @@ const notYet = "not available yet in this version"
 // later reports every key that asks for a feature which this version does not have.
 func (r *report) later(c *Config) {
 	r.laterIf(c.Collapse.Wait != Default().Collapse.Wait, "collapse.wait", "waiting for another replica's fetch is")
-	r.laterIf(len(c.Limits) > 0, "limits", "limits are")
 	r.laterChanged("sessions", "sessions are", c.Sessions, Default().Sessions)
 	r.laterChanged("warm", "warming is", c.Warm, Default().Warm)
 	for _, name := range sortedNames(c.Upstreams) {
@@ -62,7 +49,6 @@ func (r *report) later(c *Config) {
 func (r *report) laterRules(path string, rules []Rule) {
 	for i := range rules {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		r.laterIf(len(rules[i].Limit) > 0, at+".limit", "limits are")
 		r.laterIf(rules[i].RequireSession, at+".require_session", "sessions are")
 		r.laterIf(len(rules[i].Key.Session) > 0, at+".key.session", "sessions are")
 	}

@@ -60,11 +60,11 @@ func Load(o Options) (*Loaded, error) {
 	r.fit(c)
 	r.check(c)
 	r.later(c)
-	sites, listened := r.compile(c), r.compileEvents(c)
+	sites, listened, limits := r.compile(c), r.compileEvents(c), r.compileLimits(c)
 	if len(r.mistakes) > 0 {
 		return nil, r.sorted()
 	}
-	return &Loaded{Config: c, Sites: sites, Events: listened}, nil
+	return &Loaded{Config: c, Sites: sites, Events: listened, Limits: limits}, nil
 }
 
 // fit lowers a default that another value, which the user gave, leaves no room for: what nobody wrote is nobody's mistake.

@@ -40,6 +40,7 @@ func TestMistakes(t *testing.T) {
 		{"size", "near: {size: lots}", `config.yaml:2: near.size: "lots" is not a size: write bytes, 32KiB, 256MiB or 1GiB`},
 		{"bool", "wire: 1", `config.yaml:2: wire: "1" is not true or false`},
 		{"int", "breaker: {failures: many}", `config.yaml:2: breaker.failures: "many" is not a whole number`},
+		{"too large an int", "breaker: {failures: 2147483648}", `config.yaml:2: breaker.failures: "2147483648" is too large`},
 		{"float", "log: {access: {sample: some}}", `config.yaml:2: log.access.sample: "some" is not a number`},
 		{"share", "log: {access: {sample: 2}}", `config.yaml:2: log.access.sample: is not a share from 0 to 1 (1 logs all, 0.01 one in a hundred)`},
 		{"list", "client: {trusted: 10.0.0.0/8}", `config.yaml:2: client.trusted: is a list: write [a, b] or lines that begin with -`},
@@ -74,7 +75,6 @@ func TestMistakes(t *testing.T) {
 		{"syntax", "near: {size: 1MiB", `config.yaml:3: while parsing a flow mapping: did not find expected ',' or '}' (this is not valid YAML)`},
 		{"no text", "near: \x00", `config.yaml: control characters are not allowed (value: 0) (this is not valid YAML)`},
 
-		{"later: limits", "limits: [{name: a, limit: 1, window: 1h}]", `config.yaml:2: limits: limits are not available yet in this version`},
 		{"events without Redis", "events: [{channel: a, purge: {tags: [b]}}]", `config.yaml:2: events: need a Redis, where they are published (redis: {url: redis://127.0.0.1:6379})`},
 		{"event without channel", "redis: {url: redis://a}\nevents: [{purge: {tags: [b]}}]", `config.yaml:3: events[0].channel: is missing`},
 		{"event of our own", "redis: {url: redis://a}\nevents: [{channel: 'cp:events:*', purge: {tags: [b]}}]", `config.yaml:3: events[0].channel: "cp:events:" is what this proxy itself publishes on`},
@@ -93,9 +93,8 @@ func TestMistakes(t *testing.T) {
 		{"TLS without files", "listen: {address: ':1', tls: [{cert: /none/a, key: b}]}", `config.yaml:2: listen.tls: open /none/a: no such file or directory`},
 		{"TLS of another form", "listen: {address: ':1', tls: [{cert: a, key: b}, c]}", `config.yaml:2: listen.tls[1]: is a map with cert and key, or a list of such maps`},
 		{"PROXY from nobody", "listen: [':2', {address: ':1', proxy_protocol: true}]", `config.yaml:2: listen[1].proxy_protocol: is read from the peers of client.trusted alone, which names none (client: {trusted: [10.0.0.0/8]})`},
-		{"later: rules", "rules:\n  - match: {path: /a}\n    limit: [a]\n    key: {session: [user]}\n    require_session: true", `config.yaml:4: rules[0].limit: limits are not available yet in this version
-config.yaml:5: rules[0].key.session: sessions are not available yet in this version
-config.yaml:6: rules[0].require_session: sessions are not available yet in this version`},
+		{"later: rules", "rules:\n  - match: {path: /a}\n    key: {session: [user]}\n    require_session: true", `config.yaml:4: rules[0].key.session: sessions are not available yet in this version
+config.yaml:5: rules[0].require_session: sessions are not available yet in this version`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, got := load(t, upstreamLine+test.text, nil); !says(got, test.want) {
@@ -201,12 +200,13 @@ func TestSmallNearMemory(t *testing.T) {
 // A variable is told as a key of the file is, not in the words of Go.
 func TestMistakesInVariables(t *testing.T) {
 	for variable, want := range map[string]string{
-		"CACHEPROXY_WIRE=maybe":             `CACHEPROXY_WIRE: "maybe" is not true or false`,
-		"CACHEPROXY_BREAKER_FAILURES=many":  `CACHEPROXY_BREAKER_FAILURES: "many" is not a whole number`,
-		"CACHEPROXY_BREAKER_FAILURES=1e100": `CACHEPROXY_BREAKER_FAILURES: "1e100" is not a whole number`,
-		"CACHEPROXY_LOG_ACCESS_HITS=some":   `CACHEPROXY_LOG_ACCESS_HITS: "some" is not a number`,
-		"CACHEPROXY_NEAR_SIZE=lots":         `CACHEPROXY_NEAR_SIZE: "lots" is not a size: write bytes, 32KiB, 256MiB or 1GiB`,
-		"CACHEPROXY_DRAIN_DELAY=5":          `CACHEPROXY_DRAIN_DELAY: "5" has no unit: write 5s for seconds`,
+		"CACHEPROXY_WIRE=maybe":                  `CACHEPROXY_WIRE: "maybe" is not true or false`,
+		"CACHEPROXY_BREAKER_FAILURES=many":       `CACHEPROXY_BREAKER_FAILURES: "many" is not a whole number`,
+		"CACHEPROXY_BREAKER_FAILURES=1e100":      `CACHEPROXY_BREAKER_FAILURES: "1e100" is not a whole number`,
+		"CACHEPROXY_BREAKER_FAILURES=3000000000": `CACHEPROXY_BREAKER_FAILURES: "3000000000" is too large`,
+		"CACHEPROXY_LOG_ACCESS_HITS=some":        `CACHEPROXY_LOG_ACCESS_HITS: "some" is not a number`,
+		"CACHEPROXY_NEAR_SIZE=lots":              `CACHEPROXY_NEAR_SIZE: "lots" is not a size: write bytes, 32KiB, 256MiB or 1GiB`,
+		"CACHEPROXY_DRAIN_DELAY=5":               `CACHEPROXY_DRAIN_DELAY: "5" has no unit: write 5s for seconds`,
 	} {
 		if _, got := load(t, upstreamLine, []string{variable}); got != want {
 			t.Errorf("got %s, want %s", got, want)

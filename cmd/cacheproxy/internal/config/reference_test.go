@@ -144,7 +144,6 @@ func (r *reference) reload(path string) string {
 // below writes the rows of all that is in v. What is the same elsewhere is written there alone.
 func (r *reference) below(path string, v reflect.Value) {
 	switch t := v.Type(); {
-	case t == reflect.TypeFor[[]Limit]():
 	case path == "sites[].rules", path == "sites[].upstream":
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		r.fields(path+"[]", element(t.Elem()))
@@ -196,7 +195,7 @@ func typeName(t reflect.Type) string {
 		return typeName(t.Elem())
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return "number"
 	case reflect.Float64:
 		return "share"
@@ -218,6 +217,8 @@ func defaultText(v reflect.Value) string {
 		return "not set"
 	case v.Type() == reflect.TypeFor[Listeners]():
 		return code(v.Interface().(Listeners)[0].Address)
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String:
+		return code("[" + strings.Join(v.Interface().([]string), ", ") + "]")
 	case v.Kind() == reflect.Slice:
 		return "`[]`"
 	case v.Kind() == reflect.Map:

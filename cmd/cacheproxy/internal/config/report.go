@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -98,6 +99,11 @@ func (r *report) has(path string) bool {
 		}
 	}
 	return false
+}
+
+// misread says whether what was written at path itself is a mistake: nothing below it is known then.
+func (r *report) misread(path string) bool {
+	return slices.ContainsFunc(r.mistakes, func(m Mistake) bool { return m.Key == path })
 }
 
 // set records that a variable or a flag set path. The URL that the file gave in a map no longer counts then; what it said there of

@@ -74,6 +74,7 @@ func FuzzDecode(f *testing.F) {
 		(&decoder{report: r}).decode([]byte(text), c)
 		r.later(c)
 		r.compile(c)
+		r.compileLimits(c)
 		if err := r.sorted(); len(err) > 0 && err.Error() == "" {
 			t.Error("a mistake without words")
 		}
