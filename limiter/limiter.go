@@ -125,7 +125,7 @@ func New(o Options) (*Limiter, error) {
 	return l, nil
 }
 
-// Compile makes the limits of another configuration, without using them: see Adopt. Those that are as they are now keep their counts. The
+// Compile makes the limits of another configuration, without using them: see Adopt. Those that count as they do now keep their counts. The
 // error has all mistakes.
 func (l *Limiter) Compile(specs []Spec) (*Limits, error) {
 	if mistakes := Check(specs); len(mistakes) > 0 {
@@ -137,11 +137,10 @@ func (l *Limiter) Compile(specs []Spec) (*Limits, error) {
 	}
 	made := &Limits{limiter: l, all: make([]*limit, len(specs))}
 	for i := range specs {
-		if before := l.Current().find(specs[i].Name); before != nil && before.spec.equal(&specs[i]) {
-			made.all[i] = before
-			continue
-		}
 		made.all[i] = newLimit(l, &specs[i])
+		if before := l.Current().find(specs[i].Name); before != nil && before.countsAs(made.all[i]) {
+			made.all[i].table, made.all[i].busy = before.table, before.busy
+		}
 	}
 	return made, nil
 }
@@ -151,7 +150,7 @@ func (l *Limiter) Compile(specs []Spec) (*Limits, error) {
 func (l *Limiter) Adopt(next *Limits) {
 	before := l.current.Swap(next)
 	for _, was := range before.all {
-		if next.find(was.spec.Name) != was {
+		if now := next.find(was.spec.Name); now == nil || now.table != was.table {
 			l.surrender(was)
 		}
 	}

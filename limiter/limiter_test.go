@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,10 +114,14 @@ func heap() int64 {
 
 // Who has all of the limit again is forgotten, and makes room.
 func TestEndedClientsMakeRoom(t *testing.T) {
-	now := time.Now()
-	r := newReplica(t, "", func(o *Options) { o.Now = func() time.Time { return now } }, Spec{Name: "per-client", Limit: 1, Window: time.Minute, MaxClients: 64})
-	for range 50 { // windows
-		now = now.Add(time.Minute)
+	var windows atomic.Int64
+	began := time.Now()
+	r := newReplica(t, "", func(o *Options) {
+		o.Now = func() time.Time { return began.Add(time.Duration(windows.Load()) * time.Minute) }
+	},
+		Spec{Name: "per-client", Limit: 1, Window: time.Minute, MaxClients: 64})
+	for range 50 {
+		windows.Add(1)
 		a := from("192.0.2.0")
 		for range 40 {
 			a.Client = a.Client.Next()
@@ -181,6 +186,15 @@ func TestCompileKeepsCounts(t *testing.T) {
 	r.Adopt(next)
 	if held := r.reserve(t, from("192.0.2.7")); !held.Refused() || held.Limit() != "per-client" {
 		t.Errorf("after a reload: refused %v by %q", held.Refused(), held.Limit())
+	}
+	shadow := spec
+	shadow.Shadow, shadow.Fields = true, []string{}
+	if next, err = r.Compile([]Spec{shadow}); err != nil {
+		t.Fatal(err)
+	}
+	r.Adopt(next)
+	if held := r.reserve(t, from("192.0.2.7")); held.Refused() || held.claims[0].verdict != denied {
+		t.Error("as a shadow it does not keep its counts")
 	}
 	spec.Limit = 6
 	if next, err = r.Compile([]Spec{spec}); err != nil {
@@ -293,8 +307,9 @@ func exposition(t *testing.T, m *metrics.Metrics) string {
 
 // What clients are told.
 func TestFields(t *testing.T) {
-	now := time.Now()
-	r := newReplica(t, "", func(o *Options) { o.Now = func() time.Time { return now } },
+	var later atomic.Int64
+	began := time.Now()
+	r := newReplica(t, "", func(o *Options) { o.Now = func() time.Time { return began.Add(time.Duration(later.Load())) } },
 		Spec{Name: "minute", Limit: 3, Window: time.Minute, Fields: []string{RateLimit, XRateLimit}},
 		Spec{Name: "bucket", Limit: 60, Window: time.Minute, Burst: 2, Algorithm: GCRA, Fields: []string{XRateLimit}},
 		Spec{Name: "hour", Limit: 100, Window: time.Hour},
@@ -307,13 +322,13 @@ func TestFields(t *testing.T) {
 		}
 	}
 	wantFields(t, r.reserve(t, from("192.0.2.7")), fields(`"minute";r=2;t=60, "hour";r=99;t=3600`, "60", "1", "1"))
-	now = now.Add(500 * time.Millisecond)
+	later.Add(int64(500 * time.Millisecond))
 	wantFields(t, r.reserve(t, from("192.0.2.7")), fields(`"minute";r=1;t=60, "hour";r=98;t=3600`, "60", "0", "2"))
 	refused := r.reserve(t, from("192.0.2.7"))
 	if !refused.Refused() || refused.Limit() != "bucket" || refused.RetryAfter() != 500*time.Millisecond || refused.Status() != 429 {
 		t.Errorf("refused %v by %q for %s with %d", refused.Refused(), refused.Limit(), refused.RetryAfter(), refused.Status())
 	}
-	now = now.Add(10 * time.Second)
+	later.Add(int64(10 * time.Second))
 	wantFields(t, r.reserve(t, from("192.0.2.7")), fields(`"minute";r=0;t=50, "hour";r=97;t=3590`, "3", "0", "50"))
 	refused = r.reserve(t, from("192.0.2.7"))
 	if refused.Limit() != "minute" || refused.RetryAfter() != 49500*time.Millisecond {

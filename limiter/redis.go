@@ -139,12 +139,11 @@ func (r *Reservation) lead(l *Limiter, into []inquiry) []inquiry {
 				e.need += c.cost
 			}
 		}
-		resets := e.resets
-		c.shard.mu.Unlock()
 		if n := len(into); n > 0 && into[n-1].claim == c {
 			q := &into[n-1]
-			q.limit, q.key, q.shard, q.entry, q.resets = c.limit, c.limit.redisKey(e.key), c.shard, e, resets
+			q.limit, q.key, q.shard, q.entry, q.resets = c.limit, c.limit.redisKey(e.key), c.shard, e, e.resets
 		}
+		c.shard.mu.Unlock()
 	}
 	return into
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -248,8 +247,10 @@ func isMethod(word string) bool {
 	return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == ""
 }
 
-// equal reports whether two specs count alike, so that the counts of one are those of the other.
-func (s *Spec) equal(o *Spec) bool { return reflect.DeepEqual(s, o) }
+// countsAs reports whether two limits count alike, so that the counts of one are those of the other.
+func (m *limit) countsAs(o *limit) bool {
+	return m.spec.Name == o.spec.Name && slices.Equal(m.parts, o.parts) && m.measure == o.measure && m.table.max == o.table.max
+}
 
 // atOnce is how many tokens a client can have at the most.
 func (s *Spec) atOnce() int64 {
@@ -286,7 +287,7 @@ type limit struct {
 	lease   int64 // tokens in a lease, at the most; 1 = none
 	life    int64 // of a lease, in microseconds
 	counts  counts
-	busy    busiest
+	busy    *busiest
 	exempt  map[string]bool // keys
 	dynamic bool            // what a request costs is known only when it is answered
 	arguments
@@ -318,7 +319,7 @@ func newLimit(l *Limiter, s *Spec) *limit {
 		one.exempt[k] = true
 	}
 	one.dynamic = one.price.varies()
-	one.table = newTable(s.MaxClients)
+	one.table, one.busy = newTable(s.MaxClients), new(busiest)
 	one.fields = newFields(one)
 	one.counts = newCounts(l.opt.Metrics, s.Name)
 	one.arguments = newArguments(one)
