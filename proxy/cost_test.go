@@ -110,6 +110,12 @@ func roleHandler(name, origin string) http.Handler {
 		return cached(store.Options{NearMaxObject: 1, Redis: client, Prefix: "cp", Timeout: time.Second})
 	case "keys/few", "keys/many":
 		return cached(store.Options{NearSize: 3 << 30, NearMaxObject: 1 << 20})
+	case "limits/off", "limits/on":
+		return limited(name == "limits/on", origin, nil, serveOrigin)
+	case "limits/off-more", "limits/on-more":
+		return limited(name == "limits/on-more", origin, nil, serveMore)
+	case "limits/silent":
+		return limited(true, origin, []string{}, serveOrigin)
 	case "miss/bare":
 		u, _ := url.Parse("http://" + origin)
 		return &httputil.ReverseProxy{
