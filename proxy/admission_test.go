@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -93,6 +94,34 @@ func TestLimitsByHost(t *testing.T) {
 	}
 	if got := r.get("/", "Host: other.example").Header.Get("RateLimit"); got != `"host";r=2;t=3600` {
 		t.Errorf("another host: %s", got)
+	}
+}
+
+// Who is limited is who asks: what a peer that is not trusted says of it changes nothing, and the addresses of an IPv6 network are one client.
+func TestLimitsByClient(t *testing.T) {
+	rules := withRules(t, policy.RuleSpec{Limit: []string{"per-client"}})
+	limits := func() func(*Options) {
+		return withLimits(t, limiter.Spec{Name: "per-client", Limit: 2, Window: time.Hour})
+	}
+	untrusted := newRig(t, cacheable, rules, limits())
+	for i := range 4 {
+		got := untrusted.get("/", fmt.Sprintf("X-Forwarded-For: 192.0.2.%d", i), fmt.Sprintf("Forwarded: for=192.0.2.%d", i))
+		if refused := got.StatusCode == 429; refused != (i >= 2) {
+			t.Errorf("request %d of an untrusted peer: %d", i, got.StatusCode)
+		}
+	}
+	trusted := newRig(t, cacheable, rules, limits(), func(o *Options) { o.Client.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	for _, c := range []struct {
+		forwarded string
+		code      int
+	}{
+		{"2001:db8::1", 200}, {"2001:db8:0:0:ffff::2", 200}, {"2001:db8::3", 429}, {"2001:db8:0:1::1", 200},
+		{"2001:db8:0:7::7, 2001:db8::4", 429}, // the one before wrote what it liked
+		{"192.0.2.7", 200}, {"::ffff:192.0.2.7", 200}, {"192.0.2.7", 429}, {"192.0.2.8", 200},
+	} {
+		if got := trusted.get("/", "X-Forwarded-For: "+c.forwarded); got.StatusCode != c.code {
+			t.Errorf("%s: %d, want %d", c.forwarded, got.StatusCode, c.code)
+		}
 	}
 }
 
