@@ -16,7 +16,8 @@
 //   - A page may also send a POST to localhost by that name. What a browser sends for a page of another origin is refused, by what it
 //     says of itself (Sec-Fetch-Site, Origin); programs that are no browsers say neither.
 //
-// Feed is such a route: the requests as they end (GET /v1/log). Purging has those by which stored responses are forgotten (POST /v1/purge).
+// Feed is such a route: the requests as they end (GET /v1/log). Purging has those by which stored responses are forgotten (POST /v1/purge),
+// Limits those by which limits are looked at (GET /v1/limits).
 //
 // Errors are problem+json (RFC 9457). The handler sets no time limits; those belong to the http.Server around it.
 package admin
