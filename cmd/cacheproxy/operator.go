@@ -44,6 +44,10 @@ func (s *server) operatorRoutes(mux *http.ServeMux) {
 		Redacted: func(name string) bool { return s.current.Load().redact[name] },
 		ShownURL: s.shownURL,
 	})
+	admin.Limits(mux, admin.LimitsOptions{
+		Limiter: s.limiter, Shared: s.state != nil, Log: s.log,
+		Redacted: func(name string) bool { return s.current.Load().redact[name] },
+	})
 }
 
 // shownURL is a URL without what log.redact names at this moment. It is called for each of many, and needs nothing of the snapshot that ends
