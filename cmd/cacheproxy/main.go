@@ -11,6 +11,7 @@
 //	purges    show what was purged
 //	entries   show what is stored of a URL
 //	replicas  show who follows the log of purges
+//	limits    show limits, who asks most, and where a client stands
 //	log       show the requests of a running proxy
 //	stats     show what a running proxy does each second
 //	demo      run a small origin whose pages show caching happening
@@ -92,7 +93,7 @@ func newRoot() *cobra.Command {
 			return errTold
 		},
 	}
-	root.AddCommand(newServe(), newValidate(), newExplain(), newTest(), newPurge(), newPurges(), newEntries(), newReplicas(), newLog(), newStats(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newValidate(), newExplain(), newTest(), newPurge(), newPurges(), newEntries(), newReplicas(), newLimits(), newLog(), newStats(), newDemo(), newVersion())
 	return root
 }
 
