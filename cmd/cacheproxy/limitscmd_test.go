@@ -179,3 +179,20 @@ func TestWhatIsWrongWithTheLimitsCommand(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, out, prose)
 	}
 }
+
+// A process answers for its limits, to those with the token.
+func TestLimitsOfAProcess(t *testing.T) {
+	url, _ := origin(t)
+	token := tokenFile(t, "s3cret")
+	p := start(t, []string{"CACHEPROXY_ADMIN_TOKEN_FILE=" + token}, "--upstream", url)
+	if _, prose, code := p.tell("limits"); code != exitFailed || !strings.Contains(prose, "401 Unauthorized") {
+		t.Errorf("exit code %d: %s", code, prose)
+	}
+	if out, prose, code := p.tell("limits", "--token-file", token); code != exitFine || out != "there are no limits\n" || prose != "" {
+		t.Errorf("exit code %d: %s%s", code, out, prose)
+	}
+	if _, prose, code := p.tell("limits", "per-client", "192.0.2.7", "--reset", "--token-file", token); code != exitFailed ||
+		!strings.Contains(prose, `there is no limit "per-client": none is configured`) {
+		t.Errorf("exit code %d: %s", code, prose)
+	}
+}
