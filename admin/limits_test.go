@@ -88,12 +88,9 @@ func TestLimits(t *testing.T) {
 		}
 		requests(l, 2, "[2001:db8::1]:1")
 		told := eventually(t, h, "/v1/limits", func(told *LimitsInUse) bool {
-			return len(told.Limits) == 4 && len(told.Limits[0].Busiest) == 2 && len(told.Limits[2].Busiest) == 2
+			return len(told.Limits) == 4 && !slices.ContainsFunc(told.Limits[:3], func(one LimitInUse) bool { return len(one.Busiest) != 2 })
 		})
 		first := told.Limits[0]
-		if server == nil { // what a process alone has refused is a matter of package limiter
-			first.Busiest[0].Refused, first.Busiest[1].Refused = 3, 0
-		}
 		if told.Redis != redis || told.Detail != "" || !slices.Equal(first.Busiest, []BusyClient{{"192.0.2.7", 8, 3}, {"2001%3Adb8%3A%3A", 2, 0}}) || first.Clients != 2 {
 			t.Errorf("%+v", told)
 		}

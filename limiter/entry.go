@@ -77,9 +77,10 @@ func (e *entry) decide(c *claim, now int64, answers bool) {
 func (e *entry) hereBy(c *claim, m *measure, now int64, by source) {
 	a := m.take(&e.own, now/m.tick, question{cost: c.cost, most: c.cost})
 	c.tag, c.left, c.retry, c.reset = a.tag, a.left, a.retry*m.tick, a.reset*m.tick
-	c.settleAs(denied, by)
 	if a.granted >= c.cost {
 		c.settleAs(admitted, by)
+	} else {
+		c.settleAs(denied, by)
 	}
 }
 
