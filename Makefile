@@ -67,6 +67,10 @@ docs: ## write the pages of docs/ that are made from the code: configuration.md,
 	go test ./cmd/cacheproxy/internal/config -run '^TestReference$$' -update
 	go test ./cmd/cacheproxy -run '^Test(Commands|Metrics)Page$$' -update
 
+.PHONY: plots
+plots: needs ## draw the pictures of docs/ that are made from the code
+	cd bench && go run ./limits -out ../docs/limits
+
 .PHONY: man
 man: ## write the man pages to bin/man
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) \
