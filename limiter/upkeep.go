@@ -122,6 +122,7 @@ func (l *Limiter) giveBack(ctx context.Context, m *limit) {
 		s := &m.table.shards[i]
 		s.mu.Lock()
 		for _, e := range s.held {
+			m.busy.add(e)
 			if e.round == nil && (e.tokens > 0 || e.owed > 0 || e.back > 0) {
 				due = m.dueOf(s, e, l.now(), due)
 			}

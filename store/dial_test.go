@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"cacheproxy/events"
 	"cacheproxy/invalidation"
+	"cacheproxy/limiter"
 	"cacheproxy/policy"
 	"cacheproxy/redistest"
 )
@@ -288,8 +290,52 @@ func followPurges(t *testing.T, url string, s *Store) {
 		t.Errorf("entries: %+v, %v", list, err)
 	}
 	turnEvents(t, url, f)
+	countRequests(t, url)
 	if err := f.Close(t.Context()); err != nil {
 		t.Errorf("leaving: %v", err)
+	}
+}
+
+// countRequests does all that limits need of a Redis.
+func countRequests(t *testing.T, url string) {
+	t.Helper()
+	l, err := limiter.New(limiter.Options{
+		Redis: dial(t, url, DialOptions{Timeout: patience}), Timeout: patience, Log: slog.New(slog.DiscardHandler),
+		Limits: []limiter.Spec{
+			{Name: "a", Limit: 100, Window: time.Hour}, {Name: "b", Limit: 100, Window: time.Hour, Algorithm: limiter.Sliding, OnOutage: limiter.Closed},
+			{Name: "c", Limit: 100, Window: time.Hour, Algorithm: limiter.GCRA, OnOutage: limiter.Closed}, {Name: "d", Limit: 1, Window: time.Hour, OnOutage: limiter.Closed},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(t.Context())
+	set, err := l.Current().All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asker := &limiter.Asker{Request: httptest.NewRequest("GET", "http://a.example/", nil)}
+	for _, refused := range []string{"", "d"} {
+		var r limiter.Reservation
+		if set.Reserve(t.Context(), asker, &r); r.Limit() != refused || r.Unavailable() {
+			t.Errorf("limits: refused by %q, want %q; unavailable %v", r.Limit(), refused, r.Unavailable())
+		}
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		told, err := l.Reset(t.Context(), "d", "")
+		if err == nil && told == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("limits: a reset told %d: %v", told, err)
+			break
+		}
+	}
+	if err := l.Close(t.Context()); err != nil { // tells who was busiest
+		t.Error(err)
+	}
+	if busy, err := l.Busiest(t.Context(), "d", 1); err != nil || len(busy) != 1 || busy[0].Refused == 0 {
+		t.Errorf("limits: who is busiest: %v, %v", busy, err)
 	}
 }
 
