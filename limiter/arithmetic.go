@@ -10,8 +10,9 @@ package limiter
 //	gcra     A bucket of the size burst, which each request fills by its cost and which drains by limit in each window. A request that it has
 //	         no room for is refused. (The generic cell rate algorithm of ITU-T I.371, in its form as a leaky bucket.)
 //
-// A lease is tokens beyond what the request needs, so that those that follow need not ask. None reaches into the last tenth of the limit, and
-// each takes at the most half of what is left above it: they shrink as the rest falls.
+// A question may be for more than one request: for those of the same client that wait as well, as far as there is room. A lease is tokens
+// beyond that, so that requests that follow need not ask. None reaches into the last tenth of the limit, and each takes at the most half of
+// what is left above it: they shrink as the rest falls.
 
 // measure is how much a limit admits, in numbers.
 type measure struct {
@@ -32,7 +33,8 @@ type state struct {
 // question is what is asked of a count.
 type question struct {
 	cost int64 // tokens needed; 0 = none, only to look or to correct
-	most int64 // tokens wanted, where they are leased; else cost
+	need int64 // tokens that others wait for: as many of them as there are
+	most int64 // tokens wanted in all, where they are leased; else cost and need
 	// owed has been admitted without asking, and is counted before anything else, whether there is room or not.
 	owed int64
 	// back is given back, as far as it was counted in the window of the tag backTag (gcra: at all).
@@ -53,8 +55,9 @@ func (m *measure) grant(q question, room int64) int64 {
 	if q.cost <= 0 || q.cost > room {
 		return 0
 	}
+	granted := q.cost + min(q.need, room-q.cost)
 	kept := (m.burst + 9) / 10
-	return q.cost + max(0, min(q.most-q.cost, (room-q.cost-kept)/2))
+	return granted + max(0, min(q.most-granted, (room-granted-kept)/2))
 }
 
 // take answers q at now, and changes s accordingly.
@@ -133,6 +136,8 @@ func (m *measure) slidingRetry(s *state, elapsed, cost int64) int64 {
 }
 
 func (m *measure) gcra(s *state, now int64, q question) answer {
+	size := m.burst * m.window
+	s.count = min(size, s.count) // a bucket that was larger before is not fuller than full
 	switch gone := now - s.mark; {
 	case gone > s.count/m.limit:
 		s.count = 0
@@ -140,7 +145,6 @@ func (m *measure) gcra(s *state, now int64, q question) answer {
 		s.count -= gone * m.limit
 	}
 	s.mark = now
-	size := m.burst * m.window
 	s.count = max(0, s.count-q.back*m.window)
 	s.count = min(size, s.count+q.owed*m.window)
 	granted := m.grant(q, (size-s.count)/m.window)
@@ -154,6 +158,9 @@ func (m *measure) gcra(s *state, now int64, q question) answer {
 
 // charge counts what was admitted by another count than s, whether there is room or not.
 func (m *measure) charge(s *state, now, cost int64) { m.take(s, now, question{owed: cost}) }
+
+// held is how many tokens s counts at now.
+func (m *measure) held(s state, now int64) int64 { return m.burst - m.take(&s, now, question{}).left }
 
 // ends is when s is the state of a client that has not asked, if it does not ask again.
 func (m *measure) ends(s *state) int64 {

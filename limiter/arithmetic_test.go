@@ -44,15 +44,15 @@ type inRedis struct {
 // testTime puts a clock of the test's in the place of that of Redis: the last of the arguments, in microseconds. PEXPIRETIME and PEXPIRE are
 // by the clock of the server, and are moved to the test's.
 func testTime(source string) string {
-	source = strings.Replace(source, "redis.call('TIME')", "{math.floor(ARGV[10] / 1000000), ARGV[10] % 1000000}", 1)
+	source = strings.Replace(source, "redis.call('TIME')", "{math.floor(ARGV[11] / 1000000), ARGV[11] % 1000000}", 1)
 	source = strings.ReplaceAll(source, "redis.call('PEXPIRETIME', KEYS[1])", "tonumber(redis.call('GET', KEYS[1] .. 'ends') or -1)")
 	expire := regexp.MustCompile(`redis\.call\('PEXPIRE', KEYS\[1\], (.*)\)( --.*)?\n`)
-	source = expire.ReplaceAllString(source, "redis.call('SET', KEYS[1] .. 'ends', string.format('%.0f', math.floor(ARGV[10] / 1000) + $1))\n")
+	source = expire.ReplaceAllString(source, "redis.call('SET', KEYS[1] .. 'ends', string.format('%.0f', math.floor(ARGV[11] / 1000) + $1))\n")
 	// What has expired by the test's clock is not there any more.
 	head, body, _ := strings.Cut(source, "\n\n")
 	return head + `
 local ends = redis.call('GET', KEYS[1] .. 'ends')
-if ends and math.floor(ARGV[10] / 1000) > tonumber(ends) then
+if ends and math.floor(ARGV[11] / 1000) > tonumber(ends) then
 	redis.call('DEL', KEYS[1], KEYS[1] .. 'ends')
 end
 
@@ -141,8 +141,8 @@ func accept(t *testing.T, algorithm Algorithm, start func(*rapid.T, measure) cou
 		m := anyMeasure(t, algorithm)
 		count, o := start(t, m), &oracle{m: m}
 		for range rapid.IntRange(1, 40).Draw(t, "requests") {
-			q := question{cost: rapid.Int64Range(1, max(1, m.burst/3)).Draw(t, "cost")}
-			q.most = q.cost + max(0, rapid.Int64Range(-20, 20).Draw(t, "more"))
+			q := question{cost: rapid.Int64Range(1, max(1, m.burst/3)).Draw(t, "cost"), need: max(0, rapid.Int64Range(-20, 20).Draw(t, "need"))}
+			q.most = q.cost + q.need + max(0, rapid.Int64Range(-20, 20).Draw(t, "more"))
 			a, now := count.take(t, rapid.Int64Range(0, m.window*m.tick/4).Draw(t, "wait"), q)
 			room := o.room(now)
 			switch {
@@ -150,8 +150,10 @@ func accept(t *testing.T, algorithm Algorithm, start func(*rapid.T, measure) cou
 				t.Fatalf("%+v: granted %d of %d where there is room for %d", m, a.granted, q.cost, room)
 			case a.granted > q.most || a.granted > room:
 				t.Fatalf("%+v: granted %d of %d, of %d at the most", m, a.granted, room, q.most)
-			case a.granted > q.cost && room-a.granted < (m.burst+9)/10:
-				t.Fatalf("%+v: %d leased where %d are left: the last tenth is not", m, a.granted-q.cost, room-a.granted)
+			case a.granted > 0 && a.granted < min(room, q.cost+q.need):
+				t.Fatalf("%+v: granted %d of %d, and others need %d", m, a.granted, room, q.need)
+			case a.granted > q.cost+q.need && room-a.granted < (m.burst+9)/10:
+				t.Fatalf("%+v: %d leased where %d are left: the last tenth is not", m, a.granted-q.cost-q.need, room-a.granted)
 			}
 			if a.granted > 0 {
 				o.admit(now, a.granted)

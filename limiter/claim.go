@@ -41,6 +41,7 @@ type claim struct {
 
 	// What is told of the client; left is of tokens, the times are in microseconds from now.
 	tag, left, retry, reset int64
+	ownTag                  int64 // the window of the entry's own count in which it is counted
 }
 
 // settleAs ends the claim. The shard of its entry is locked.

@@ -77,6 +77,7 @@ func (e *entry) decide(c *claim, now int64, answers bool) {
 func (e *entry) hereBy(c *claim, m *measure, now int64, by source) {
 	a := m.take(&e.own, now/m.tick, question{cost: c.cost, most: c.cost})
 	c.tag, c.left, c.retry, c.reset = a.tag, a.left, a.retry*m.tick, a.reset*m.tick
+	c.ownTag = e.own.mark
 	if a.granted >= c.cost {
 		c.settleAs(admitted, by)
 	} else {
@@ -94,31 +95,27 @@ func (e *entry) spend(c *claim, now int64, by source) {
 }
 
 // note counts what was admitted by another count than the entry's own.
-func (e *entry) note(c *claim, now int64) { c.limit.charge(&e.own, now/c.limit.tick, c.cost) }
+func (e *entry) note(c *claim, now int64) {
+	c.limit.charge(&e.own, now/c.limit.tick, c.cost)
+	c.ownTag = e.own.mark
+}
 
 // learn takes over what Redis has answered to a question sent at that time. The shard is locked.
 func (e *entry) learn(m *limit, q *question, a *answer, sent, now int64) {
 	reset := sent + a.reset*m.tick
-	if m.lease == 1 && m.algorithm == Fixed && a.tag < e.tag && now < e.reset {
-		return // an answer that was overtaken by one of the next window
-	}
 	if m.algorithm == Fixed && a.tag != e.tag {
-		// What was counted here before is of another window, and so is what was leased.
-		e.tokens, e.refusedUntil = 0, 0
-		e.own = state{}
-		if a.tag != 0 {
-			e.own = state{count: q.owed, mark: reset / m.tick}
-		}
+		e.tokens, e.refusedUntil = 0, 0 // of another window
+		e.follow(m, reset, now)
 	}
 	e.tag, e.left, e.reset = a.tag, a.left, reset
 	if a.granted > 0 {
 		e.tokens += a.granted
 		e.stale, e.ends = sent+m.life, sent+m.life
 		if m.algorithm == Fixed {
-			e.ends = reset
+			e.ends = reset - m.tick // Redis tells its time to the millisecond, so the window may end up to one earlier
 		}
 		e.refusedUntil = 0
-		if a.granted == q.most && q.most > q.cost || q.most == q.cost {
+		if a.granted >= q.most {
 			e.size = min(m.lease, max(2*e.size, 2)) // it was used up: more the next time
 		}
 		return
@@ -138,14 +135,23 @@ func (e *entry) learn(m *limit, q *question, a *answer, sent, now int64) {
 	}
 }
 
+// follow has the entry's own count go by the window in Redis, which ends at reset. What was admitted in a window that has not ended, as far as
+// is known here, still counts: Redis may have lost it, or not have heard of it.
+func (e *entry) follow(m *limit, reset, now int64) {
+	const blur = 5000 // two looks at the end of one window differ by less, in microseconds
+	if now+blur >= e.own.mark*m.tick {
+		e.own = state{}
+	}
+	if reset > now {
+		e.own.mark = reset / m.tick
+	}
+}
+
 // question is what is asked for a claim and for those that wait with it. What is owed and given back goes with it, once: what came of a
 // question without an answer is not known. The shard is locked.
 func (e *entry) question(m *limit, cost, now int64) question {
-	q := question{cost: cost, most: cost}
-	if m.lease > 1 {
-		q.most = max(cost, e.size)
-	}
-	q.owed, q.back, q.backTag = e.dues(now)
+	q := question{cost: cost, need: e.need, most: max(cost+e.need, e.size)}
+	q.owed, q.back, q.backTag = e.dues(m, now)
 	if e.tokens > 0 && (m.algorithm != Fixed || now < e.ends) && (q.back == 0 || q.backTag == e.tag) { // a lease that is renewed
 		q.back, q.backTag = q.back+e.tokens, e.tag
 	}
@@ -154,9 +160,9 @@ func (e *entry) question(m *limit, cost, now int64) question {
 }
 
 // dues takes what has to be told to Redis.
-func (e *entry) dues(now int64) (owed, back, tag int64) {
-	if now < e.owedUntil {
-		owed = e.owed
+func (e *entry) dues(m *limit, now int64) (owed, back, tag int64) {
+	if e.owed > 0 && now < e.owedUntil {
+		owed = min(e.owed, m.held(e.own, now/m.tick)) // the rest was so long ago that it does not count any more
 	}
 	back, tag = e.back, e.backTag
 	e.owed, e.back, e.backTag = 0, 0, 0
@@ -166,14 +172,7 @@ func (e *entry) dues(now int64) (owed, back, tag int64) {
 // refund gives tokens back that a claim took and did not need.
 func (e *entry) refund(c *claim, tokens, now int64) {
 	m := c.limit
-	at := now / m.tick
-	if m.algorithm != Fixed || e.own.mark > at { // else of a window that has ended
-		q := question{back: tokens, backTag: e.own.mark}
-		if m.algorithm == Sliding {
-			q.backTag = at / m.window
-		}
-		m.take(&e.own, at, q)
-	}
+	m.take(&e.own, now/m.tick, question{back: tokens, backTag: c.ownTag})
 	switch {
 	case m.limiter.shared == nil:
 	case c.by == fromOutage:

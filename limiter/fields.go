@@ -39,7 +39,7 @@ func (r *Reservation) SetFields(h http.Header) {
 	tightest := -1
 	for i := range r.n {
 		c := &r.claims[i]
-		if c.limit.spec.Shadow || c.verdict == exempted || c.verdict == unavailable || c.free {
+		if c.limit.spec.Shadow || c.verdict == undecided || c.verdict == exempted || c.verdict == unavailable || c.free {
 			continue
 		}
 		f := &c.limit.fields

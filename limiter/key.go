@@ -23,6 +23,7 @@ import (
 type Asker struct {
 	Request *http.Request // only read
 	Client  netip.Addr    // IPv6 cut to what makes one client; the zero Addr where there is none
+	Address netip.Addr    // the whole of it, for exemptions; the zero Addr means that Client is
 	Host    string        // as it is compared: in lower case, without default port; "" means Request.Host
 	Rule    string        // names the rule
 }
@@ -189,7 +190,8 @@ func (p *part) append(dst []byte, value string) []byte {
 		}
 		dst = dst[:before]
 	}
-	sum := sha256.Sum256([]byte(value))
+	var room [256]byte // for most: the conversion to bytes would allocate
+	sum := sha256.Sum256(append(room[:0], value...))
 	return hex.AppendEncode(append(dst, '~'), sum[:16])
 }
 
@@ -221,8 +223,12 @@ func (m *limit) exempts(a *Asker, key []byte) bool {
 	if len(m.exempt) > 0 && m.exempt[string(key)] {
 		return true
 	}
+	address := a.Address
+	if !address.IsValid() {
+		address = a.Client
+	}
 	for _, network := range m.spec.ExemptClients {
-		if network.Contains(a.Client) {
+		if network.Contains(address) {
 			return true
 		}
 	}

@@ -59,10 +59,10 @@ type Options struct {
 	// is Divided. Nil, or less than 1, means 1.
 	Replicas func() int
 
-	// Client is who sent a request that comes through Middleware; nil means the address of the connection, IPv6 cut to IPv6Prefix.
+	// Client is who sent a request that comes through Middleware; nil means the address of the connection.
 	// A proxy's X-Forwarded-For is worth nothing here unless this function knows whom to believe.
 	Client func(*http.Request) netip.Addr
-	// IPv6Prefix is how many bits of an IPv6 address make one client, where Client does not say; default 64.
+	// IPv6Prefix is how many bits of an IPv6 address make one client, for Middleware; default 64.
 	IPv6Prefix int
 	// Secret reports whether the value of a request field, whose name is in lower case, must not be readable in keys. Those of
 	// Authorization, Proxy-Authorization and X-Api-Key, and all cookies, never are. Nil means no other.

@@ -22,7 +22,8 @@ func (l *Limiter) Middleware(next http.Handler) http.Handler {
 		}
 		held, _ := reservations.Get().(*Reservation)
 		defer reservations.Put(held)
-		set.Reserve(r.Context(), &Asker{Request: r, Client: l.client(r)}, held)
+		address := l.client(r)
+		set.Reserve(r.Context(), &Asker{Request: r, Client: l.network(address), Address: address}, held)
 		held.SetFields(w.Header())
 		if held.Refused() {
 			held.refuse(w)
@@ -66,7 +67,7 @@ func (l *Limiter) client(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return l.network(peer.Addr().Unmap())
+	return peer.Addr().Unmap()
 }
 
 // network cuts an IPv6 address to what makes one client.

@@ -3,6 +3,7 @@ package limiter
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -97,13 +98,8 @@ func (r *Reservation) ask(ctx context.Context, l *Limiter) {
 	defer cancel()
 	var few [MaxLimits]inquiry
 	for limited.Err() == nil {
-		inquiries := r.lead(l, few[:0])
-		if len(inquiries) > 0 {
-			sent := l.now()
-			l.shared.exchange(limited, inquiries)
-			for i := range inquiries {
-				inquiries[i].deliver(sent, l.now())
-			}
+		if inquiries := r.lead(l, few[:0]); len(inquiries) > 0 {
+			l.inquire(limited, inquiries)
 		}
 		if !r.wait(limited) {
 			break
@@ -112,6 +108,23 @@ func (r *Reservation) ask(ctx context.Context, l *Limiter) {
 	r.fallBack(l)
 	r.waited = l.opt.Now().Sub(began)
 }
+
+// inquire asks, and tells those that wait, also when that panics.
+func (l *Limiter) inquire(ctx context.Context, list []inquiry) {
+	sent, asked := l.now(), false
+	defer func() {
+		for i := range list {
+			if !asked {
+				list[i].err = errPanicked
+			}
+			list[i].deliver(sent, l.now())
+		}
+	}()
+	l.shared.exchange(ctx, list)
+	asked = true
+}
+
+var errPanicked = errors.New("limiter: asking Redis panicked")
 
 // lead decides what can be decided by now, joins the questions under way, and returns those that this request asks itself.
 func (r *Reservation) lead(l *Limiter, into []inquiry) []inquiry {
@@ -124,24 +137,16 @@ func (r *Reservation) lead(l *Limiter, into []inquiry) []inquiry {
 		c.shard.mu.Lock()
 		e := c.entry
 		if e.decide(c, now, c.limit.answers(e)); c.verdict == undecided {
-			switch {
-			case c.limit.lease == 1:
-				into = append(into, inquiry{claim: c, question: e.question(c.limit, c.cost, now)})
-			case e.round == nil:
-				cost := c.cost
-				if !c.alone {
-					cost += e.need
-				}
+			if e.round == nil {
 				e.round = &round{done: make(chan struct{})}
-				into = append(into, inquiry{claim: c, question: e.question(c.limit, cost, now)})
-			default:
+				into = append(into, inquiry{
+					limit: c.limit, key: c.limit.redisKey(e.key), question: e.question(c.limit, c.cost, now),
+					claim: c, shard: c.shard, entry: e, resets: e.resets,
+				})
+			} else {
 				c.joined = e.round
 				e.need += c.cost
 			}
-		}
-		if n := len(into); n > 0 && into[n-1].claim == c {
-			q := &into[n-1]
-			q.limit, q.key, q.shard, q.entry, q.resets = c.limit, c.limit.redisKey(e.key), c.shard, e, e.resets
 		}
 		c.shard.mu.Unlock()
 	}
@@ -154,11 +159,9 @@ func (q *inquiry) deliver(sent, now int64) {
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()
 	e := c.entry
-	if e.round != nil && m.lease > 1 {
-		e.round.failed = q.err != nil
-		close(e.round.done)
-		e.round = nil
-	}
+	e.round.failed = q.err != nil
+	close(e.round.done)
+	e.round = nil
 	if q.err != nil {
 		q.owe()
 		e.outage(c, now)
@@ -179,8 +182,6 @@ func (q *inquiry) deliver(sent, now int64) {
 		e.used = now
 		e.note(c, now)
 		c.settleAs(admitted, fromRedis)
-	case q.question.cost > c.cost && a.left >= c.cost:
-		c.alone = true // together it was too much
 	default:
 		c.settleAs(denied, fromRedis)
 	}
@@ -207,7 +208,6 @@ func (r *Reservation) wait(ctx context.Context) (more bool) {
 		case <-c.joined.done:
 			failed = c.joined.failed
 		case <-ctx.Done():
-			failed = true
 		}
 		c.shard.mu.Lock()
 		c.joined = nil
@@ -221,12 +221,15 @@ func (r *Reservation) wait(ctx context.Context) (more bool) {
 	return more
 }
 
-// fallBack decides what is left without Redis, which did not answer in time.
+// fallBack decides what is left when the time is over: by what is known by now, or without Redis.
 func (r *Reservation) fallBack(l *Limiter) {
 	for i := range r.n {
 		if c := &r.claims[i]; c.verdict == undecided {
 			c.shard.mu.Lock()
-			c.entry.outage(c, l.now())
+			now := l.now()
+			if c.entry.decide(c, now, c.limit.answers(c.entry)); c.verdict == undecided {
+				c.entry.outage(c, now)
+			}
 			c.shard.mu.Unlock()
 		}
 	}
@@ -300,7 +303,7 @@ func (s *shared) pipeline(ctx context.Context, list []inquiry, which func(*inqui
 
 func (q *inquiry) arguments() []any {
 	f := &q.limit.constant
-	return []any{f[0], f[1], f[2], f[3], q.question.cost, q.question.most, q.question.owed, q.question.back, strconv.FormatInt(q.question.backTag, 10)}
+	return []any{f[0], f[1], f[2], f[3], q.question.cost, q.question.need, q.question.most, q.question.owed, q.question.back, strconv.FormatInt(q.question.backTag, 10)}
 }
 
 // read reads the five numbers of an answer.

@@ -155,6 +155,7 @@ func (c *claim) giveBack(tokens int64, l *Limiter) {
 	c.shard.mu.Lock()
 	c.entry.refund(c, tokens, l.now())
 	c.shard.mu.Unlock()
+	c.left += tokens
 }
 
 // Refused reports whether the request must not go on.

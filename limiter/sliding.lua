@@ -11,16 +11,17 @@
 -- ARGV[3]  burst: not used here
 -- ARGV[4]  microseconds of a tick
 -- ARGV[5]  cost: tokens needed, 0 = none
--- ARGV[6]  most: tokens wanted, at least cost
--- ARGV[7]  owed: tokens to count in any case
--- ARGV[8]  back: tokens to give back, which were granted in the window of the number
--- ARGV[9]  tag
+-- ARGV[6]  need: tokens wanted beside, as many of them as there are
+-- ARGV[7]  most: tokens wanted in all
+-- ARGV[8]  owed: tokens to count in any case
+-- ARGV[9]  back: tokens to give back, which were granted in the window of the number
+-- ARGV[10] tag
 --
 -- Returns {granted, left, retry, reset, tag}, times in ticks from now: see arithmetic.go, which does the same.
 
 local limit, window, tick = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
-local cost, most, owed = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local back, tag = tonumber(ARGV[8]), tonumber(ARGV[9])
+local cost, need, most, owed = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local back, tag = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = math.floor((time[1] * 1000000 + time[2]) / tick)
@@ -49,7 +50,8 @@ local weighed = math.ceil(previous * (window - elapsed) / window)
 local granted, room = 0, limit - count - weighed
 if cost > 0 and cost <= room then
 	local kept = math.floor((limit + 9) / 10)
-	granted = cost + math.max(0, math.min(most - cost, math.floor((room - cost - kept) / 2)))
+	granted = cost + math.min(need, room - cost)
+	granted = granted + math.max(0, math.min(most - granted, math.floor((room - granted - kept) / 2)))
 end
 count = count + granted
 if granted > 0 or owed > 0 or back > 0 then

@@ -71,7 +71,7 @@ func (m *limit) tendShard(s *shard, now int64, due []inquiry) []inquiry {
 func (m *limit) dueOf(s *shard, e *entry, now int64, due []inquiry) []inquiry {
 	q := e.question(m, 0, now)
 	e.size /= 2
-	if q.most = 0; q.owed == 0 && q.back == 0 {
+	if q.need, q.most = 0, 0; q.owed == 0 && q.back == 0 {
 		return due
 	}
 	return append(due, inquiry{limit: m, key: m.redisKey(e.key), question: q, shard: s, entry: e, resets: e.resets})

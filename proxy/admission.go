@@ -76,7 +76,7 @@ func (j *journey) limit() bool {
 		return true
 	}
 	j.held, _ = reservations.Get().(*limiter.Reservation)
-	asker := limiter.Asker{Request: j.r, Client: j.h.clientNetwork(j.addr), Rule: held.rule}
+	asker := limiter.Asker{Request: j.r, Client: j.h.clientNetwork(j.addr), Address: j.addr, Rule: held.rule}
 	if held.set.ByHost() {
 		asker.Host = strings.ToLower(policy.ForwardHost(j.scheme, j.r.Host))
 	}
