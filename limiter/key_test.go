@@ -21,8 +21,8 @@ func prefixes(texts ...string) []netip.Prefix {
 
 func keyOf(t testing.TB, parts []string, change func(*Asker)) string {
 	t.Helper()
-	l := &Limiter{opt: Options{IPv6Prefix: 64, Secret: func(name string) bool { return name == "x-hidden" }}}
-	m := newLimit(l, &Spec{Name: "x", Key: parts, Limit: 1, Window: time.Hour})
+	l := &Limiter{opt: Options{IPv6Prefix: 64}}
+	m := newLimit(l, &Spec{Name: "x", Key: parts, Secret: []string{"x-hidden"}, Limit: 1, Window: time.Hour})
 	a := &Asker{Request: httptest.NewRequest(http.MethodGet, "http://Shop.example/x", nil), Client: netip.MustParseAddr("192.0.2.7"), Rule: "default/3"}
 	if change != nil {
 		change(a)

@@ -64,9 +64,6 @@ type Options struct {
 	Client func(*http.Request) netip.Addr
 	// IPv6Prefix is how many bits of an IPv6 address make one client, for Middleware; default 64.
 	IPv6Prefix int
-	// Secret reports whether the value of a request field, whose name is in lower case, must not be readable in keys. Those of
-	// Authorization, Proxy-Authorization and X-Api-Key, and all cookies, never are. Nil means no other.
-	Secret func(name string) bool
 
 	Metrics *metrics.Metrics // nil: nothing is counted
 	Log     *slog.Logger     // nil: slog.Default()

@@ -81,6 +81,9 @@ type Spec struct {
 	Fields        []string
 	ExemptClients []netip.Prefix // not limited
 	ExemptKeys    []string       // not limited: keys as Standing.Key has them
+	// Secret are names of request fields whose values must not be readable in keys. Those of Authorization, Proxy-Authorization and X-Api-Key,
+	// and all cookies, never are.
+	Secret []string
 	// MaxClients is how many are told apart at once by this process; others share one count. 0 means 100,000.
 	MaxClients int
 }
@@ -304,7 +307,7 @@ func newLimit(l *Limiter, s *Spec) *limit {
 	}
 	for _, text := range key {
 		p, _ := parsePart(text) // checked
-		p.secret = p.secret || p.kind == byHeader && l.opt.Secret != nil && l.opt.Secret(strings.ToLower(p.name))
+		p.secret = p.secret || p.kind == byHeader && slices.ContainsFunc(s.Secret, func(name string) bool { return strings.EqualFold(name, p.name) })
 		one.parts = append(one.parts, p)
 	}
 	if s.Accuracy != Exact && l.opt.Redis != nil {

@@ -57,6 +57,8 @@ func everything(m *Metrics) {
 	m.Fault("bare-lf")
 	m.Generation(2)
 	m.Reload("ok")
+	m.Limit("per-client", "allowed").Inc()
+	m.LimitSource("per-client", "lease").Inc()
 	m.Corrupt()
 	m.Purges("unsafe", "ok", 1)
 	m.Event("appended")

@@ -24,7 +24,6 @@ func (s *server) openLimiter(c *config.Config) (err error) {
 		Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout.Std(), IPv6Prefix: c.Client.IPv6Prefix,
 		Breaker:  breaker.Options{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown.Std()},
 		Replicas: s.fleet.lastLive,
-		Secret:   func(name string) bool { return newRedaction(c.Log.Redact)[name] },
 		Metrics:  s.metrics, Log: s.log,
 	}
 	if s.state != nil {

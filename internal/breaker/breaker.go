@@ -105,7 +105,7 @@ func (b *Breaker) Failure(err error) {
 	b.isOpen.Store(true)
 	b.closed = make(chan struct{})
 	b.metrics.BreakerState(b.target, Open)
-	b.log.Warn(b.target+" does not answer; going on without it", "failures", b.failures, "error", err)
+	b.log.Warn("redis does not answer; going on without it", "for", b.target, "failures", b.failures, "error", err)
 	b.tasks.Go(b.recover)
 }
 
@@ -133,7 +133,7 @@ func (b *Breaker) recover() {
 	b.isOpen.Store(false)
 	close(b.closed)
 	b.metrics.BreakerState(b.target, Closed)
-	b.log.Info(b.target+" answers again", "after", time.Since(opened).Round(time.Millisecond).String())
+	b.log.Info("redis answers again", "for", b.target, "after", time.Since(opened).Round(time.Millisecond).String())
 }
 
 // Close ends the probing and waits for it. The breaker stays as it is.

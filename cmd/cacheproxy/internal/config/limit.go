@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -59,6 +58,7 @@ func (c *Config) LimitSpecs() []limiter.Spec {
 		if len(l.Cost) > 0 {
 			s.Cost = l.Cost
 		}
+		s.Secret = c.Log.Redact
 		if len(l.Exempt.Keys) > 0 {
 			s.ExemptKeys = l.Exempt.Keys
 		}
@@ -76,7 +76,7 @@ func (c *Config) LimitSpecs() []limiter.Spec {
 func (r *report) compileLimits(c *Config) []limiter.Spec {
 	for i := range c.Limits {
 		if at := fmt.Sprintf("limits[%d]", i); !r.misread(at) {
-			r.checkLimit(at, &c.Limits[i], c.Client.IPv6Prefix)
+			r.checkLimit(at, &c.Limits[i])
 		}
 	}
 	specs := c.LimitSpecs()
@@ -91,7 +91,7 @@ func (r *report) compileLimits(c *Config) []limiter.Spec {
 }
 
 // checkLimit reports what limiter.Check does not see: what is written out and the limiter takes for its default, and exempt clients.
-func (r *report) checkLimit(at string, l *Limit, ipv6Prefix int) {
+func (r *report) checkLimit(at string, l *Limit) {
 	for _, word := range [][2]string{{"algorithm", l.Algorithm}, {"accuracy", l.Accuracy}, {"on_outage", l.OnOutage}} {
 		if path := at + "." + word[0]; word[1] == "" && !r.has(path) {
 			r.add(path, "is empty")
@@ -101,14 +101,8 @@ func (r *report) checkLimit(at string, l *Limit, ipv6Prefix int) {
 	r.above(at+".max_clients", int64(l.MaxClients), 0, "")
 	for i, text := range l.Exempt.Clients {
 		path := fmt.Sprintf("%s.exempt.clients[%d]", at, i)
-		prefix, err := ParsePrefix(text)
-		switch {
-		case r.has(path):
-		case err != nil:
+		if _, err := ParsePrefix(text); err != nil && !r.has(path) {
 			r.add(path, err.Error())
-		case prefix.Addr().Is6() && prefix.Bits() > ipv6Prefix && !r.has("client.ipv6_prefix"):
-			whole := netip.PrefixFrom(prefix.Addr(), ipv6Prefix).Masked()
-			r.addHint(path, fmt.Sprintf("%q is a part of one client: write %s", text, whole), "client.ipv6_prefix says what one is")
 		}
 	}
 }

@@ -79,7 +79,6 @@ func TestLimitMistakes(t *testing.T) {
 
 		{"exempt host", whole + ", exempt: {clients: [10.0.0.1, office]}", `exempt.clients[1]: "office" is neither an address nor a prefix such as 10.0.0.0/8`},
 		{"exempt prefix", whole + ", exempt: {clients: [10.0.0.1/8]}", `exempt.clients[0]: "10.0.0.1/8" has bits outside its prefix: write 10.0.0.0/8`},
-		{"exempt part of a client", whole + ", exempt: {clients: ['2001:db8::7']}", `exempt.clients[0]: "2001:db8::7" is a part of one client: write 2001:db8::/64 (client.ipv6_prefix says what one is)`},
 		{"exempt list", whole + ", exempt: {clients: [[10.0.0.1]]}", `exempt.clients[0]: is a single value`},
 		{"exempt key", whole + ", exempt: {keys: [a, '']}", `exempt.keys[1]: is empty`},
 		{"exempt as a list", whole + ", exempt: [10.0.0.1]", `exempt: is a map of keys: clients, keys`},
@@ -132,9 +131,6 @@ func TestLimitNames(t *testing.T) {
 		{"a limit that is a word", "limits: [a]\nrules: [{limit: [a]}]",
 			`config.yaml:2: limits[0]: is a map of keys: name, key, limit, window, algorithm, accuracy, on_outage, burst, shadow, status, cost, fields, exempt, max_clients`},
 		{"a limit without name", "limits: [{limit: 1, window: 1m}]\nrules: [{limit: [a]}]", `config.yaml:2: limits[0].name: is missing: rules name limits by it`},
-
-		{"a client that is not known", "client: {ipv6_prefix: 0}\nlimits: [{name: a, limit: 1, window: 1m, exempt: {clients: ['::1']}}]",
-			`config.yaml:2: client.ipv6_prefix: must be from 1 to 128`},
 
 		// Each on its line.
 		{"several", "limits:\n  - name: a\n    limit: 0\n    key:\n      - client\n      - hosts\n    window: 1\n    exempt:\n      clients:\n        - 10.0.0.300\n",
