@@ -36,7 +36,6 @@ type claim struct {
 	verdict verdict
 	by      source
 	free    bool   // admitted, and counted nowhere
-	alone   bool   // asks for itself, although others wait
 	joined  *round // the question of another request that it waits for
 
 	// What is told of the client; left is of tokens, the times are in microseconds from now.
