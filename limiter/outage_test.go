@@ -44,6 +44,15 @@ func (r *replica) closed(t *testing.T) {
 // those after it.
 func TestOutages(t *testing.T) {
 	t.Parallel()
+	for name, begin := range map[string]func(*redistest.Fault){"gone": (*redistest.Fault).Cut, "slow": func(f *redistest.Fault) { f.Delay(400 * time.Millisecond) }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testOutages(t, begin)
+		})
+	}
+}
+
+func testOutages(t *testing.T, begin func(*redistest.Fault)) {
 	const limit = 100
 	for _, c := range []struct {
 		name                  string
@@ -64,7 +73,7 @@ func TestOutages(t *testing.T) {
 			if n := r.admitted(t, "192.0.2.7", 30); n != c.before {
 				t.Errorf("before: %d admitted, want %d", n, c.before)
 			}
-			fault.Cut()
+			begin(fault)
 			r.opened(t)
 			if n := r.admitted(t, "192.0.2.7", 200); n != c.during {
 				t.Errorf("during: %d admitted, want %d", n, c.during)
@@ -145,7 +154,7 @@ func TestRestartedRedis(t *testing.T) {
 // No request waits for Redis longer than the timeout, however many limits it has and whoever else asks.
 func TestSlowRedis(t *testing.T) {
 	t.Parallel()
-	for _, delay := range []time.Duration{20 * time.Millisecond, 400 * time.Millisecond} {
+	for _, delay := range []time.Duration{40 * time.Millisecond, 400 * time.Millisecond} {
 		for _, accuracy := range []Accuracy{Exact, Leased} {
 			t.Run(delay.String()+" "+string(accuracy), func(t *testing.T) {
 				const timeout = 150 * time.Millisecond
