@@ -12,6 +12,7 @@ import (
 
 	"cacheproxy/limiter"
 	"cacheproxy/redistest"
+	"cacheproxy/store"
 )
 
 // limitsOfTests are one by address, one by several parts, one by a secret, and one by a field.
@@ -27,7 +28,12 @@ func limitsOf(t *testing.T, specs []limiter.Spec, server *redistest.Server) (htt
 	t.Helper()
 	o := limiter.Options{Limits: specs, Log: slog.New(slog.DiscardHandler)}
 	if server != nil {
-		o.Redis, o.Timeout = server.Client(), time.Second
+		client, err := store.Dial(server.URL(), store.DialOptions{Timeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		o.Redis, o.Timeout = client, time.Second
 	}
 	l, err := limiter.New(o)
 	if err != nil {

@@ -36,6 +36,7 @@ type claim struct {
 	verdict verdict
 	by      source
 	free    bool   // admitted, and counted nowhere
+	using   bool   // among the users of its entry
 	joined  *round // the question of another request that it waits for
 
 	// What is told of the client; left is of tokens, the times are in microseconds from now.

@@ -19,7 +19,7 @@ type entry struct {
 	// Redis refuses until then what costs so much; 0 = nothing is known. retry is when it said that it will admit: the same, but for what is
 	// looked at again before.
 	refusedUntil, refusedCost, retry int64
-	rechecked                        int64 // tag of the window in which it was asked again after a refusal
+	rechecked                        int64 // until then it need not be asked again after a refusal: it was
 
 	// tokens are leased: counted in Redis and not used yet. They are good until ends, and are renewed when used after stale. size is how many
 	// are asked for the next time.
@@ -34,6 +34,7 @@ type entry struct {
 	resets uint32 // how often its counts were reset: what was asked before says nothing after
 	round  *round // a question under way, for a lease
 	need   int64  // tokens that wait for it
+	users  int    // requests that are not decided
 
 	asked, refused uint32 // requests, since those that are busiest were told
 }
@@ -47,13 +48,13 @@ type round struct {
 const (
 	leaseShare = 20          // a lease is at the most this part of the limit
 	leaseLife  = time.Second // of what is not used, and of what Redis has said
-	recheck    = 3 * time.Second / 2
+	recheck    = 5 * time.Second / 2
 	refundable = time.Second // a refusal is believed for so long where tokens may be given back
 )
 
 // over reports whether nothing is lost with the entry.
 func (e *entry) over(m *limit, now int64) bool {
-	return e.round == nil && e.need == 0 && now >= e.reset && now >= e.refusedUntil && (e.tokens == 0 || now >= e.ends) && (e.owed == 0 || now >= e.owedUntil) && e.back == 0 &&
+	return e.users == 0 && now >= e.reset && now >= e.refusedUntil && (e.tokens == 0 || now >= e.ends) && (e.owed == 0 || now >= e.owedUntil) && e.back == 0 &&
 		now/m.tick >= m.ends(&e.own)
 }
 
@@ -129,9 +130,9 @@ func (e *entry) learn(m *limit, q *question, a *answer, sent, now int64) {
 	switch {
 	case m.dynamic:
 		e.refusedUntil = min(e.retry, now+refundable.Microseconds())
-	case m.lease > 1 && e.rechecked != a.tag:
-		// By then what others have leased is used or given back.
-		e.refusedUntil, e.rechecked = min(e.retry, now+recheck.Microseconds()), a.tag
+	case now >= e.rechecked:
+		// By then what others have leased, or have taken for requests that another limit has refused, is used or given back.
+		e.refusedUntil, e.rechecked = min(e.retry, now+recheck.Microseconds()), e.retry
 	}
 }
 
@@ -192,5 +193,5 @@ func (e *entry) refund(c *claim, tokens, now int64) {
 
 // forget is for a client whose counts were reset. A question under way goes on.
 func (e *entry) forget() {
-	*e = entry{key: e.key, spread: e.spread, resets: e.resets + 1, round: e.round, need: e.need, asked: e.asked, refused: e.refused}
+	*e = entry{key: e.key, spread: e.spread, resets: e.resets + 1, round: e.round, need: e.need, users: e.users, asked: e.asked, refused: e.refused}
 }

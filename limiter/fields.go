@@ -16,7 +16,7 @@ type fields struct {
 }
 
 func newFields(m *limit) fields {
-	f := fields{quota: strconv.FormatInt(m.spec.Limit, 10)}
+	f := fields{quota: strconv.FormatInt(min(m.spec.Limit, maxInteger), 10)}
 	for _, name := range m.spec.Fields {
 		f.draft = f.draft || name == RateLimit
 		f.x = f.x || name == XRateLimit
@@ -70,7 +70,10 @@ func (r *Reservation) SetFields(h http.Header) {
 }
 
 // remaining is how many tokens a client is told that it has.
-func (c *claim) remaining() int64 { return max(0, c.left) }
+func (c *claim) remaining() int64 { return min(max(0, c.left), maxInteger) }
+
+// maxInteger is the largest integer that a structured field can have (RFC 9651 section 3.3.1).
+const maxInteger = 999_999_999_999_999
 
 // told is what a client is told as the time to wait: until it is admitted again where it is refused, and else until it has all of its limit.
 func (c *claim) told() int64 {

@@ -11,7 +11,7 @@ import (
 
 // The key of a client is text: its parts, as the limit names them, with commas between. In a part everything but letters, digits, . _ and - is
 // percent-encoded, so that no two clients share a key, whatever bytes they send, and a key means nothing to Redis's globs and hash tags. A
-// value that is secret, or longer than 64 bytes encoded, is ~ and the first half of its SHA-256. A part that the request does not have is -
+// value that is secret, or longer than 64 bytes encoded, is ~ and the first half of its SHA-256. A part that the request does not have, or that is empty, is -
 // and the client's address; a value that begins with - has it encoded.
 //
 //	client              192.0.2.7   2001%3Adb8%3A%3A
@@ -100,7 +100,7 @@ func (m *limit) appendKey(dst []byte, a *Asker) []byte {
 		switch {
 		case p.kind == byClient:
 			dst = appendAddress(dst, a.Client)
-		case !has:
+		case !has || value == "": // what is empty names nobody
 			dst = appendAddress(append(dst, '-'), a.Client)
 		default:
 			dst = p.append(dst, value)

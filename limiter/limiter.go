@@ -46,7 +46,8 @@ type Options struct {
 	// Limits are those of Limiter.Middleware, and of Limiter.Current. None means that nothing is limited.
 	Limits []Spec
 
-	// Redis keeps the counts that replicas share; nil means that this process counts alone. The Limiter does not close it. Its user needs
+	// Redis keeps the counts that replicas share; nil means that this process counts alone. The Limiter does not close it. It must have
+	// ContextTimeoutEnabled, so that Timeout holds, and MaxRetries -1, because a script that ran must not be run again. Its user needs
 	// scripts, and for resets Pub/Sub.
 	Redis redis.UniversalClient
 	// Prefix starts all keys in Redis; "" means "cp". Two services never share one.
@@ -108,6 +109,9 @@ func New(o Options) (*Limiter, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if err := checkClient(o.Redis); err != nil {
+		return nil, err
+	}
 	l := &Limiter{opt: o, started: o.Now(), stop: make(chan struct{}), log: quietly{log: o.Log}}
 	first, err := l.Compile(o.Limits)
 	if err != nil {
@@ -120,6 +124,24 @@ func New(o Options) (*Limiter, error) {
 	}
 	l.work.Go(l.tend)
 	return l, nil
+}
+
+// checkClient refuses a client that would break what is promised.
+func checkClient(client redis.UniversalClient) error {
+	ends, retries := true, 0
+	switch c := client.(type) {
+	case *redis.Client:
+		ends, retries = c.Options().ContextTimeoutEnabled, c.Options().MaxRetries
+	case *redis.ClusterClient:
+		ends = c.Options().ContextTimeoutEnabled // the nodes' clients do not retry by default
+	}
+	switch {
+	case !ends:
+		return errors.New("limiter: Options.Redis needs ContextTimeoutEnabled: without it a request would wait longer than Options.Timeout")
+	case retries > 0:
+		return errors.New("limiter: Options.Redis needs MaxRetries: -1: what was counted and not answered must not be counted again")
+	}
+	return nil
 }
 
 // Compile makes the limits of another configuration, without using them: see Adopt. Those that count as they do now keep their counts. The
@@ -186,6 +208,7 @@ func (l *Limiter) Close(ctx context.Context) error {
 	if l.shared == nil {
 		return nil
 	}
+	defer l.shared.end()
 	for _, one := range l.Current().all {
 		l.giveBack(ctx, one)
 		l.shared.tellBusy(ctx, one)

@@ -1,7 +1,9 @@
 package limiter
 
 import (
+	"bufio"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -27,6 +29,10 @@ func (l *Limiter) Middleware(next http.Handler) http.Handler {
 		held.SetFields(w.Header())
 		if held.Refused() {
 			held.refuse(w)
+			return
+		}
+		if !set.dynamic { // what it costs is known
+			next.ServeHTTP(w, r)
 			return
 		}
 		watched := &watcher{ResponseWriter: w}
@@ -95,6 +101,22 @@ func (w *watcher) WriteHeader(status int) {
 		w.status = status
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *watcher) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush implements http.Flusher, for handlers that ask for it.
+func (w *watcher) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() } // where nothing can be flushed, all comes at the end
+
+// Hijack implements http.Hijacker, for handlers that ask for it.
+func (w *watcher) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 // Unwrap is for http.ResponseController.

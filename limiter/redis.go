@@ -37,6 +37,7 @@ type shared struct {
 	end    context.CancelFunc
 	mu     sync.Mutex
 	heard  *redis.PubSub
+	deaf   bool // it hears of resets no more
 }
 
 // breakerTarget is the label of the breaker's metric.
@@ -206,7 +207,7 @@ func (r *Reservation) wait(ctx context.Context) (more bool) {
 		failed := false
 		select {
 		case <-c.joined.done:
-			failed = c.joined.failed
+			failed = c.joined.failed && !c.limit.limiter.shared.breaker.Allow() // else it may have had less time
 		case <-ctx.Done():
 		}
 		c.shard.mu.Lock()
@@ -238,6 +239,8 @@ func (r *Reservation) fallBack(l *Limiter) {
 // exchange asks all of it in one round trip, and draws the consequences for the breaker.
 func (s *shared) exchange(ctx context.Context, list []inquiry) {
 	began := time.Now()
+	deadline, _ := ctx.Deadline()
+	hasty := !deadline.IsZero() && deadline.Sub(began) < s.limiter.opt.Timeout/2
 	s.send(ctx, list)
 	s.limiter.opt.Metrics.RedisSeconds("limit", time.Since(began))
 	var failure error
@@ -257,7 +260,9 @@ func (s *shared) exchange(ctx context.Context, list []inquiry) {
 		s.limiter.log.warn(time.Now(), "redis refuses to count for limits, which go on without it", "cause", fault.Cause, "error", told(failure))
 		return
 	}
-	s.breaker.Failure(failure)
+	if !hasty || fault.Cause != "timeout" { // of one that had little time left no wonder
+		s.breaker.Failure(failure)
+	}
 }
 
 // send sends the scripts by their digests, and once more as text those that Redis does not know (any more).

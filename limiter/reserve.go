@@ -12,6 +12,7 @@ type Set struct {
 	limiter *Limiter
 	limits  []*limit
 	byHost  bool
+	dynamic bool // what a request costs depends on how it is answered
 }
 
 // Select returns the limits of these names, in their order.
@@ -36,6 +37,7 @@ func (ls *Limits) All() (*Set, error) {
 // fits is what is left to do when the limits are known.
 func (s *Set) fits() error {
 	for _, m := range s.limits {
+		s.dynamic = s.dynamic || m.dynamic
 		s.byHost = s.byHost || slices.ContainsFunc(m.parts, func(p part) bool { return p.kind == byHost })
 	}
 	if len(s.limits) > MaxLimits {
@@ -88,6 +90,10 @@ func (s *Set) Reserve(ctx context.Context, a *Asker, r *Reservation) {
 		c.shard, c.entry = c.limit.table.at(c.limit, key, now)
 		c.entry.asked++
 		c.entry.decide(c, now, c.limit.answers(c.entry))
+		if c.verdict == undecided {
+			c.using = true
+			c.entry.users++
+		}
 		c.shard.mu.Unlock()
 		ask = ask || c.verdict == undecided
 		if r.refuses(i) {
@@ -127,6 +133,11 @@ func (r *Reservation) refuses(i int) bool {
 func (r *Reservation) end(l *Limiter) {
 	for i := range r.n {
 		c := &r.claims[i]
+		if c.using {
+			c.shard.mu.Lock()
+			c.entry.users--
+			c.shard.mu.Unlock()
+		}
 		c.limit.counts.decided(c)
 		if r.refuser >= 0 {
 			c.giveBack(c.cost, l)

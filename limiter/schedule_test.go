@@ -304,3 +304,44 @@ func TestExemptAddress(t *testing.T) {
 		t.Errorf("served %v", served)
 	}
 }
+
+// What one limit has taken for requests that another one refuses comes back, and nobody is refused until the end of the window because it was
+// not back yet.
+func TestRefusedByAnother(t *testing.T) {
+	t.Parallel()
+	s := server(t)
+	specs := []Spec{
+		{Name: "hour", Limit: 100, Window: time.Hour, Accuracy: Exact},
+		{Name: "second", Limit: 10, Window: time.Second, Accuracy: Exact},
+	}
+	all := fleet(t, 2, s.Addr(), specs...)
+	offer(t, all, 2000, nil)
+	admitted := 0
+	await(t, "nearly all of the hour's admitted", func() bool {
+		for _, r := range all {
+			if r.admits(t, "192.0.2.7") {
+				admitted++
+			}
+		}
+		return admitted >= 60
+	})
+}
+
+// A question of a request that had little time left when it was asked, fails for that request alone.
+func TestHastyQuestion(t *testing.T) {
+	t.Parallel()
+	r, _, fault := away(t, func(o *Options) { o.Timeout = 400 * time.Millisecond; o.Breaker = breaker.Options{Failures: 1} },
+		Spec{Name: "a", Limit: 5, Window: time.Hour, Accuracy: Exact, OnOutage: Closed})
+	r.admits(t, "192.0.2.7")
+	fault.Delay(100 * time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	m := r.Current().all[0]
+	r.shared.exchange(short, []inquiry{{limit: m, key: m.redisKey("192.0.2.7")}})
+	if !r.shared.breaker.Allow() {
+		t.Error("it has opened the breaker")
+	}
+	if n := r.admitted(t, "192.0.2.7", 10); n != 4 {
+		t.Errorf("%d admitted after it, want 4", n)
+	}
+}

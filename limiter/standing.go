@@ -118,7 +118,7 @@ func (s *shared) channel() string { return s.prefix + ":limits" }
 // listen hears of resets until the Limiter is closed.
 func (s *shared) listen() {
 	s.mu.Lock()
-	if s.ending.Err() != nil {
+	if s.deaf {
 		s.mu.Unlock()
 		return
 	}
@@ -139,9 +139,9 @@ func (s *shared) listen() {
 }
 
 func (s *shared) stopListening() {
-	s.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.deaf = true
 	if s.heard != nil {
 		_ = s.heard.Close() // nobody hears what it says
 	}

@@ -103,15 +103,23 @@ func (q *inquiry) settled(sent, now int64) {
 	}
 }
 
-// surrender gives back what is leased of a limit that is not used any more.
+// surrender gives back what is leased of a limit that is not used any more, at once and once more when requests under way have ended mostly.
 func (l *Limiter) surrender(m *limit) {
-	if l.shared == nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shared == nil || l.closed {
 		return
 	}
 	l.work.Go(func() {
-		ctx, cancel := context.WithTimeout(l.shared.ending, time.Second)
-		defer cancel()
-		l.giveBack(ctx, m)
+		for range 2 {
+			ctx, cancel := context.WithTimeout(l.shared.ending, time.Second)
+			l.giveBack(ctx, m)
+			cancel()
+			select {
+			case <-l.stop:
+			case <-time.After(time.Second):
+			}
+		}
 	})
 }
 

@@ -54,7 +54,7 @@ func share() (sharing, error) {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	observer := redis.NewClient(&redis.Options{Network: "unix", Addr: socket})
+	observer := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, ContextTimeoutEnabled: true, MaxRetries: -1})
 	defer func() { _ = observer.Close() }()
 	for observer.Ping(ctx).Err() != nil {
 		select {
@@ -77,7 +77,7 @@ func shareOne(ctx context.Context, observer *redis.Client, accuracy limiter.Accu
 	var questions questions
 	var sets [replicas]*limiter.Set
 	for i := range sets {
-		own := redis.NewClient(observer.Options())
+		own := redis.NewClient(&redis.Options{Network: "unix", Addr: observer.Options().Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
 		defer func() { _ = own.Close() }()
 		own.AddHook(&questions)
 		var now clock

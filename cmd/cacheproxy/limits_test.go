@@ -28,6 +28,9 @@ func limitsFile(t *testing.T, limit string) string {
 	return file
 }
 
+// patient is for a test of what is counted when Redis answers, however slow the machine is.
+const patient = "CACHEPROXY_REDIS_TIMEOUT=10s"
+
 // limited are some replicas, and clients that ask them.
 type limited struct {
 	t        *testing.T
@@ -75,7 +78,11 @@ func (l *limited) offer(replicas []*process, n int64) {
 
 // Four processes admit together what the limit says: all of it where Redis decides each request, and never more where they lease; a process
 // that is killed takes with it what it has leased, and no more.
-func TestProcessesShareALimit(t *testing.T) {
+func TestProcessesShareALimit(t *testing.T) { shareALimit(t, 4_000) }
+
+// shareALimit offers so many requests to a limit of 1,000.
+func shareALimit(t *testing.T, requests int64) {
+	t.Helper()
 	for _, accuracy := range []string{"exact", "leased"} {
 		t.Run(accuracy, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +91,7 @@ func TestProcessesShareALimit(t *testing.T) {
 			file := limitsFile(t, "limit: 1000, window: 1h, accuracy: "+accuracy)
 			replicas := make([]*process, 4)
 			for i := range replicas {
-				replicas[i] = start(t, nil, "--config", file, "--upstream", upstream, "--redis", s.URL())
+				replicas[i] = start(t, []string{patient}, "--config", file, "--upstream", upstream, "--redis", s.URL())
 			}
 			l := newLimited(t)
 			if accuracy == "leased" {
@@ -96,18 +103,18 @@ func TestProcessesShareALimit(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			l.offer(replicas, 20_000-l.statuses[200].Load())
+			l.offer(replicas, requests-l.statuses[200].Load())
 			admitted, refused := l.statuses[200].Load(), l.statuses[429].Load()
 			t.Logf("%d admitted, %d refused, %d not answered", admitted, refused, l.statuses[0].Load())
 			switch {
-			case admitted+refused < 19_000:
+			case admitted+refused < requests*95/100:
 				t.Errorf("%d requests were answered", admitted+refused)
 			case accuracy == "exact" && admitted != 1000, admitted > 1000, admitted < 750:
 				t.Errorf("%d were admitted", admitted)
 			}
 			if p := replicas[0]; accuracy == "exact" {
 				asked := p.metric("cacheproxy_limit_decisions_total", `by="redis"`)
-				if known := p.metric("cacheproxy_limit_decisions_total", `by="refusal"`); known < 100 || asked > 1100 {
+				if known := p.metric("cacheproxy_limit_decisions_total", `by="refusal"`); known < 10 || asked > 1100 {
 					t.Errorf("one process asked Redis %v times, and knew %v refusals", asked, known)
 				}
 			}

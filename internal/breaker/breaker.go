@@ -38,7 +38,7 @@ type Breaker struct {
 	log     *slog.Logger
 
 	isOpen   atomic.Bool
-	closedAt atomic.Int64 // when Redis was last found to answer again, in nanoseconds since 1970; 0 = it was never open
+	closedAt atomic.Pointer[time.Time] // when Redis was last found to answer again; nil = it was never open
 
 	mu       sync.Mutex
 	failures int           // in a row, while closed
@@ -73,8 +73,8 @@ func (b *Breaker) Allow() bool { return !b.isOpen.Load() }
 
 // ClosedAt is when Redis was last found to answer again; the zero Time if the breaker was never open.
 func (b *Breaker) ClosedAt() time.Time {
-	if at := b.closedAt.Load(); at != 0 {
-		return time.Unix(0, at)
+	if at := b.closedAt.Load(); at != nil {
+		return *at // with its monotonic reading: a clock that is set changes nothing
 	}
 	return time.Time{}
 }
@@ -129,7 +129,8 @@ func (b *Breaker) recover() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures = 0
-	b.closedAt.Store(time.Now().UnixNano())
+	now := time.Now()
+	b.closedAt.Store(&now)
 	b.isOpen.Store(false)
 	close(b.closed)
 	b.metrics.BreakerState(b.target, Closed)
