@@ -44,7 +44,7 @@ run: build ## run in front of UPSTREAM=http://... or of the demo; LISTEN, ADMIN,
 	  $(if $(REDIS),--redis '$(REDIS)') $(if $(UPSTREAM),--upstream '$(UPSTREAM)',--demo='$(DEMO)')
 
 .PHONY: test
-test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec, consistency for two minutes
+test: needs ## everything that must pass: lint, tests with the race detector, the chart, fuzzing for 10 s each, conformance, h2spec, consistency for a minute and a half
 	$(MAKE) --no-print-directory lint
 	CI=true go test -race -vet=off $(LONGEST) ./...
 	cd bench && go vet ./... && CI=true go test ./...
@@ -52,7 +52,7 @@ test: needs ## everything that must pass: lint, tests with the race detector, th
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10s
 	$(MAKE) --no-print-directory conformance
 	$(MAKE) --no-print-directory h2spec
-	go test -tags consistency -v -count=1 -parallel 16 ./cmd/cacheproxy/internal/consistency -run '^Test(Run|Schedules|RulesCanBeTakenOut)$$' -args -for 45s | \
+	go test -tags consistency -v -count=1 -parallel 16 ./cmd/cacheproxy/internal/consistency -run '^Test(Run|Schedules|RulesCanBeTakenOut)$$' -args -for 20s | \
 	  grep -vE '^ *(===|--- PASS)'
 
 .PHONY: lint
