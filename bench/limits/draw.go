@@ -83,6 +83,7 @@ func (c *curve) picture() *picture {
 	lower.Add(all.area(orange), admitted.area(blue))
 	legend(lower, "admitted", blue)
 	legend(lower, "refused", orange)
+	lower.Legend.XOffs = 6
 	upper.Title.Text = c.title()
 	return &picture{upper, lower}
 }
@@ -122,7 +123,7 @@ func (s sharing) picture() *picture {
 		lower.Add(label(black, draw.XRight, plotter.XY{X: sharedAsked - 2, Y: float64(end) + 12}, strconv.Itoa(end)))
 		legend(lower, "asked of Redis, "+string(accuracy), of[accuracy])
 	}
-	lower.Legend.Left, lower.Y.Max = true, sharedLimit+60
+	upper.Legend.XOffs, lower.Legend.XOffs, lower.Y.Max = 350, 6, sharedLimit+60
 	return &picture{upper, lower}
 }
 
@@ -139,7 +140,8 @@ func panel(y string) *plot.Plot {
 		axis.Padding, axis.Tick.Length = 0, 3
 	}
 	size(&p.Legend.TextStyle.Font, 9)
-	p.Legend.Top, p.Legend.ThumbnailWidth, p.Legend.Padding = true, 10, 2
+	// The text is to the right of the colour, so that it may be wider in another font.
+	p.Legend.Top, p.Legend.Left, p.Legend.ThumbnailWidth, p.Legend.Padding = true, true, 10, 2
 	p.Y.Min = 0
 	return p
 }
