@@ -16,7 +16,7 @@ type Algorithm string
 // The algorithms.
 const (
 	Fixed   Algorithm = "fixed"   // windows that begin with a client's first request (default); twice the limit may pass around the end of one
-	Sliding Algorithm = "sliding" // the last window, weighted from two; never much more than the limit in any window
+	Sliding Algorithm = "sliding" // the last window, weighted from two: in a span d, at most limit and what a window has in d
 	GCRA    Algorithm = "gcra"    // a bucket that drains evenly; a burst at once, then limit in each window, evenly spaced
 )
 
