@@ -97,6 +97,7 @@ func (r *Reservation) ask(ctx context.Context, l *Limiter) {
 	// The answer is of use also when the client has left meanwhile: others wait for it.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.opt.Timeout)
 	defer cancel()
+	defer r.release()
 	var few [MaxLimits]inquiry
 	for limited.Err() == nil {
 		if inquiries := r.lead(l, few[:0]); len(inquiries) > 0 {
@@ -165,14 +166,14 @@ func (q *inquiry) deliver(sent, now int64) {
 	e.round = nil
 	if q.err != nil {
 		q.owe()
-		e.outage(c, now)
+		e.decide(c, now, false)
 		return
 	}
 	if e.resets == q.resets {
 		e.learn(m, &q.question, &q.answer, sent, now)
 	}
 	a := &q.answer
-	c.tag, c.retry, c.reset = a.tag, a.retry*m.tick-(now-sent), a.reset*m.tick-(now-sent)
+	c.tag, c.retry, c.reset = a.tag, max(1, a.retry*m.tick-(now-sent)), max(0, a.reset*m.tick-(now-sent))
 	c.left = a.left
 	switch {
 	case a.granted >= c.cost:
@@ -214,7 +215,7 @@ func (r *Reservation) wait(ctx context.Context) (more bool) {
 		c.joined = nil
 		c.entry.need -= c.cost
 		if failed {
-			c.entry.outage(c, c.limit.limiter.now())
+			c.entry.decide(c, c.limit.limiter.now(), false)
 		}
 		c.shard.mu.Unlock()
 		more = more || c.verdict == undecided
@@ -229,10 +230,28 @@ func (r *Reservation) fallBack(l *Limiter) {
 			c.shard.mu.Lock()
 			now := l.now()
 			if c.entry.decide(c, now, c.limit.answers(c.entry)); c.verdict == undecided {
-				c.entry.outage(c, now)
+				c.entry.decide(c, now, false)
 			}
 			c.shard.mu.Unlock()
 		}
+	}
+}
+
+// release ends the use of entries, and the waiting, whatever has come of it.
+func (r *Reservation) release() {
+	for i := range r.n {
+		c := &r.claims[i]
+		if !c.using {
+			continue
+		}
+		c.shard.mu.Lock()
+		c.using = false
+		c.entry.users--
+		if c.joined != nil {
+			c.joined = nil
+			c.entry.need -= c.cost
+		}
+		c.shard.mu.Unlock()
 	}
 }
 

@@ -131,13 +131,9 @@ func (r *Reservation) refuses(i int) bool {
 
 // end counts what was decided, and gives back what was taken where another limit refuses.
 func (r *Reservation) end(l *Limiter) {
+	r.release()
 	for i := range r.n {
 		c := &r.claims[i]
-		if c.using {
-			c.shard.mu.Lock()
-			c.entry.users--
-			c.shard.mu.Unlock()
-		}
 		c.limit.counts.decided(c)
 		if r.refuser >= 0 {
 			c.giveBack(c.cost, l)
