@@ -36,6 +36,7 @@ type claim struct {
 	verdict verdict
 	by      source
 	free    bool   // admitted, and counted nowhere
+	resets  uint32 // of the entry, when it was asked
 	using   bool   // among the users of its entry
 	joined  *round // the question of another request that it waits for
 

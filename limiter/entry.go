@@ -64,7 +64,7 @@ func (e *entry) decide(c *claim, now int64, answers bool) {
 	switch {
 	case m.limiter.shared == nil:
 		e.hereBy(c, &m.measure, now, fromHere)
-	case now < e.refusedUntil && c.cost >= e.refusedCost:
+	case (now < e.refusedUntil || !answers && now < e.retry) && c.cost >= e.refusedCost: // nobody can look again in an outage
 		c.settleAs(denied, fromRefusal)
 		c.left, c.retry, c.reset = min(e.left, c.cost-1), e.retry-now, e.reset-now
 	case e.tokens >= c.cost && now < e.ends && (now < e.stale || !answers):
@@ -105,7 +105,7 @@ func (e *entry) note(c *claim, now int64) {
 func (e *entry) learn(m *limit, q *question, a *answer, sent, now int64) {
 	reset := sent + a.reset*m.tick
 	if m.algorithm == Fixed && a.tag != e.tag {
-		e.tokens, e.refusedUntil = 0, 0 // of another window
+		e.tokens, e.refusedUntil, e.retry = 0, 0, 0 // of another window
 		e.follow(m, reset, now)
 	}
 	e.tag, e.left, e.reset = a.tag, a.left, reset
@@ -115,7 +115,7 @@ func (e *entry) learn(m *limit, q *question, a *answer, sent, now int64) {
 		if m.algorithm == Fixed {
 			e.ends = reset - m.tick // Redis tells its time to the millisecond, so the window may end up to one earlier
 		}
-		e.refusedUntil = 0
+		e.refusedUntil, e.retry = 0, 0
 		if a.granted >= q.most {
 			e.size = min(m.lease, max(2*e.size, 2)) // it was used up: more the next time
 		}
@@ -151,7 +151,7 @@ func (e *entry) follow(m *limit, reset, now int64) {
 // question is what is asked for a claim and for those that wait with it. What is owed and given back goes with it, once: what came of a
 // question without an answer is not known. The shard is locked.
 func (e *entry) question(m *limit, cost, now int64) question {
-	q := question{cost: cost, need: e.need, most: max(cost+e.need, e.size)}
+	q := question{cost: cost, need: e.need, most: max(cost+e.need, min(e.size, m.lease))}
 	q.owed, q.back, q.backTag = e.dues(m, now)
 	if e.tokens > 0 && (m.algorithm != Fixed || now < e.ends) && (q.back == 0 || q.backTag == e.tag) { // a lease that is renewed
 		q.back, q.backTag = q.back+e.tokens, e.tag
@@ -173,12 +173,15 @@ func (e *entry) dues(m *limit, now int64) (owed, back, tag int64) {
 // refund gives tokens back that a claim took and did not need.
 func (e *entry) refund(c *claim, tokens, now int64) {
 	m := c.limit
+	if c.resets != e.resets { // its counts were reset meanwhile, and have nothing of it
+		return
+	}
 	m.take(&e.own, now/m.tick, question{back: tokens, backTag: c.ownTag})
 	switch {
 	case m.limiter.shared == nil:
 	case c.by == fromOutage:
 		e.owed = max(0, e.owed-tokens)
-	case m.lease > 1 && c.tag == e.tag && now < e.ends:
+	case m.lease > 1 && m.algorithm == Fixed && c.tag == e.tag && now < e.ends:
 		e.tokens += tokens
 	case m.algorithm == Fixed && c.tag != e.tag: // of a window that has ended
 	case e.back > 0 && e.backTag != c.tag: // rather too little than to the wrong window
@@ -187,7 +190,7 @@ func (e *entry) refund(c *claim, tokens, now int64) {
 		e.back, e.backTag = e.back+tokens, c.tag
 	}
 	if c.tag == e.tag {
-		e.refusedUntil = 0 // there is room again
+		e.refusedUntil, e.retry = 0, 0 // there is room again
 	}
 }
 

@@ -142,14 +142,23 @@ func joined(lines []string) (string, bool) {
 	return strings.Join(lines, ", "), true
 }
 
+// apiKey is the one key that a request has. Where it has several, it has none: what stands behind may look at another one of them than we do,
+// and a client could have a count for each that it makes up.
 func apiKey(h http.Header) (string, bool) {
-	if key, has := joined(h["X-Api-Key"]); has {
-		return key, true
-	}
-	if lines := h["Authorization"]; len(lines) == 1 {
-		if scheme, token, _ := strings.Cut(lines[0], " "); strings.EqualFold(scheme, "Bearer") {
-			return strings.TrimSpace(token), true
+	keys, authorizations := h["X-Api-Key"], h["Authorization"]
+	bearer := ""
+	for _, line := range authorizations {
+		if i := strings.IndexAny(line, " \t"); i >= 0 && strings.EqualFold(line[:i], "Bearer") {
+			bearer = strings.TrimSpace(line[i:])
 		}
+	}
+	switch {
+	case len(keys) > 1, bearer != "" && len(authorizations) > 1:
+		return "", false
+	case len(keys) == 0 || keys[0] == "":
+		return bearer, bearer != ""
+	case bearer == "" || bearer == keys[0]:
+		return keys[0], true
 	}
 	return "", false
 }

@@ -50,6 +50,15 @@ func TestKeys(t *testing.T) {
 		{"header.Tier", nil, "-192.0.2.7"},
 		{"header.Tier", field("Tier", ""), "-192.0.2.7"},
 		{"api_key", field("X-Api-Key", ""), "-192.0.2.7"},
+		{"api_key", field("X-Api-Key", "secret", "random"), "-192.0.2.7"},
+		{"api_key", field("Authorization", "Bearer random", "Bearer secret"), "-192.0.2.7"},
+		{"api_key", field("Authorization", "Bearer\tsecret"), "~2bb80d537b1da3e38bd30361aa855686"},
+		{"api_key", func(a *Asker) {
+			a.Request.Header = http.Header{"X-Api-Key": {"random"}, "Authorization": {"Bearer secret"}}
+		}, "-192.0.2.7"},
+		{"api_key", func(a *Asker) {
+			a.Request.Header = http.Header{"X-Api-Key": {"secret"}, "Authorization": {"Basic secret"}}
+		}, "~2bb80d537b1da3e38bd30361aa855686"},
 		{"api_key", field("Authorization", "Bearer"), "-192.0.2.7"},
 		{"header.Tier", field("Tier", "-192.0.2.7"), "%2D192.0.2.7"},
 		{"header.Tier", field("Tier", "~overflow"), "%7Eoverflow"},

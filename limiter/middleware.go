@@ -78,6 +78,7 @@ func (l *Limiter) client(r *http.Request) netip.Addr {
 
 // network cuts an IPv6 address to what makes one client.
 func (l *Limiter) network(a netip.Addr) netip.Addr {
+	a = a.Unmap()
 	if !a.Is6() {
 		return a
 	}

@@ -192,7 +192,7 @@ func (q *inquiry) deliver(sent, now int64) {
 // owe keeps what could not be told to be told later: unless it may be that Redis has counted it, and was only too slow to say so. The shard is
 // locked.
 func (q *inquiry) owe() {
-	if q.entry.resets == q.resets && breaker.Classify(q.err).Cause != "timeout" {
+	if q.entry.resets == q.resets && (breaker.Classify(q.err).Cause != "timeout" || errors.Is(q.err, redis.ErrPoolTimeout)) {
 		q.entry.owed += q.question.owed
 	}
 }

@@ -89,6 +89,7 @@ func (s *Set) Reserve(ctx context.Context, a *Asker, r *Reservation) {
 		}
 		c.shard, c.entry = c.limit.table.at(c.limit, key, now)
 		c.entry.asked++
+		c.resets = c.entry.resets
 		c.entry.decide(c, now, c.limit.answers(c.entry))
 		if c.verdict == undecided {
 			c.using = true

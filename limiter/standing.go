@@ -164,7 +164,7 @@ func (l *Limiter) doubt() {
 			s := &m.table.shards[i]
 			s.mu.Lock()
 			for _, e := range s.held {
-				e.refusedUntil, e.stale = 0, 0
+				e.refusedUntil, e.retry, e.stale = 0, 0, 0
 			}
 			s.mu.Unlock()
 		}

@@ -80,14 +80,33 @@ func (m *limit) dueOf(s *shard, e *entry, now int64, due []inquiry) []inquiry {
 // settle tells Redis what is due. What is to be given back is told once: what came of a question without an answer is not known, and to count
 // less than was admitted would be worse than more.
 func (s *shared) settle(ctx context.Context, due []inquiry) {
-	for len(due) > 0 && s.breaker.Allow() {
+	for len(due) > 0 && ctx.Err() == nil && s.breaker.Allow() {
 		n := min(len(due), dueAtOnce)
 		sent := s.limiter.now()
-		s.exchange(ctx, due[:n])
+		limited, cancel := context.WithTimeout(ctx, s.limiter.opt.Timeout)
+		s.exchange(limited, due[:n])
+		cancel()
 		for i := range due[:n] {
 			due[i].settled(sent, s.limiter.now())
 		}
 		due = due[n:]
+	}
+	for i := range due {
+		due[i].unsent()
+	}
+}
+
+// unsent gives an entry back what it was to tell, for another time.
+func (q *inquiry) unsent() {
+	q.shard.mu.Lock()
+	defer q.shard.mu.Unlock()
+	e := q.entry
+	if e.resets != q.resets {
+		return
+	}
+	e.owed += q.question.owed
+	if e.back == 0 || e.backTag == q.question.backTag {
+		e.back, e.backTag = e.back+q.question.back, q.question.backTag
 	}
 }
 
@@ -103,7 +122,8 @@ func (q *inquiry) settled(sent, now int64) {
 	}
 }
 
-// surrender gives back what is leased of a limit that is not used any more, at once and once more when requests under way have ended mostly.
+// surrender gives back what is leased of a limit that is not used any more, at once and for as long as requests under way may still give it
+// back tokens: those that take longer than a minute do so in vain.
 func (l *Limiter) surrender(m *limit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,12 +131,13 @@ func (l *Limiter) surrender(m *limit) {
 		return
 	}
 	l.work.Go(func() {
-		for range 2 {
+		for range 60 {
 			ctx, cancel := context.WithTimeout(l.shared.ending, time.Second)
 			l.giveBack(ctx, m)
 			cancel()
 			select {
 			case <-l.stop:
+				return
 			case <-time.After(time.Second):
 			}
 		}

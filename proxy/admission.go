@@ -99,7 +99,7 @@ func (j *journey) settleLimits() {
 	switch {
 	case j.outcome.Hit:
 		j.held.Settle(limiter.Hit)
-	case j.status >= 500 || j.outcome.Fwd == policy.FwdNone && !j.outcome.Collapsed:
+	case j.status >= 500:
 		j.held.Settle(limiter.Error)
 	default:
 		j.held.Settle(limiter.Miss)

@@ -44,6 +44,7 @@ func (s *server) reload(why string) (*reloaded, error) {
 		return nil, err
 	}
 	s.current.Store(next)
+	s.limiter.Adopt(next.limits)
 	s.metrics.Reload("ok")
 	s.metrics.Generation(next.generation)
 	s.leaving.retire(before, s.log)
@@ -72,7 +73,6 @@ func (s *server) next(before *snapshot) (*snapshot, *reloaded, error) {
 		return nil, nil, err
 	}
 	s.gate.Adopt(live)
-	s.limiter.Adopt(next.limits)
 	result := &reloaded{Generation: next.generation, Changed: loaded.Config.Changed(before.config), Restart: restart}
 	return next, result, nil
 }
