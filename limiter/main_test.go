@@ -2,14 +2,18 @@ package limiter
 
 import (
 	"context"
+	"flag"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 )
 
+// TestMain lets more tests wait at once than there are processors: most of them wait for Redis, or for windows to end.
 func TestMain(m *testing.M) {
-	redis.SetLogger(silent{}) // as store.Dial does
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6") // of package testing: it is there
+	redis.SetLogger(silent{})          // as store.Dial does
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(tryDial))
 }
 

@@ -78,7 +78,7 @@ func (l *limited) offer(replicas []*process, n int64) {
 
 // Four processes admit together what the limit says: all of it where Redis decides each request, and never more where they lease; a process
 // that is killed takes with it what it has leased, and no more.
-func TestProcessesShareALimit(t *testing.T) { shareALimit(t, 4_000) }
+func TestProcessesShareALimit(t *testing.T) { shareALimit(t, 2_500) }
 
 // shareALimit offers so many requests to a limit of 1,000.
 func shareALimit(t *testing.T, requests int64) {
