@@ -330,7 +330,7 @@ func TestRefusedByAnother(t *testing.T) {
 // A question of a request that had little time left when it was asked, fails for that request alone.
 func TestHastyQuestion(t *testing.T) {
 	t.Parallel()
-	r, _, fault := away(t, func(o *Options) { o.Timeout = 400 * time.Millisecond; o.Breaker = breaker.Options{Failures: 1} },
+	r, _, fault := away(t, func(o *Options) { o.Timeout = patience; o.Breaker = breaker.Options{Failures: 1} },
 		Spec{Name: "a", Limit: 5, Window: time.Hour, Accuracy: Exact, OnOutage: Closed})
 	r.admits(t, "192.0.2.7")
 	fault.Delay(100 * time.Millisecond)
@@ -341,6 +341,7 @@ func TestHastyQuestion(t *testing.T) {
 	if !r.shared.breaker.Allow() {
 		t.Error("it has opened the breaker")
 	}
+	fault.Heal()
 	if n := r.admitted(t, "192.0.2.7", 10); n != 4 {
 		t.Errorf("%d admitted after it, want 4", n)
 	}
