@@ -241,6 +241,7 @@ func TestExplainOfWhatIsInRedis(t *testing.T) {
 	}
 	p = start(t, patient, arguments...)
 	p.await("Redis answers")
+	p.awaitMetric("cacheproxy_replicas", `state="live"`) // it has looked who follows the purges, which it then does seldom
 	kept, before := redisContent(t, server), counters(t, p)
 	for range 2 {
 		text := commandOutput(t, "explain", "--admin", p.operator, "http://shop.example/page")
