@@ -3,6 +3,7 @@ package limiter
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,7 +91,9 @@ func TestLeasesOfACrowd(t *testing.T) {
 // Whom Redis has refused stays refused in an outage until the time that Redis has said, also where it would be asked again before.
 func TestRefusedBeforeAnOutage(t *testing.T) {
 	t.Parallel()
-	r, _, fault := away(t, nil, Spec{Name: "a", Limit: 10, Window: time.Hour, Cost: map[string]int64{"hit": 0}})
+	var later atomic.Int64
+	r, _, fault := away(t, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) } },
+		Spec{Name: "a", Limit: 10, Window: time.Hour, Cost: map[string]int64{"hit": 0}})
 	other := newReplica(t, fault.Addr(), nil, Spec{Name: "a", Limit: 10, Window: time.Hour, Cost: map[string]int64{"hit": 0}})
 	for range 20 {
 		other.admits(t, "192.0.2.7")
@@ -100,7 +103,7 @@ func TestRefusedBeforeAnOutage(t *testing.T) {
 	}
 	fault.Cut()
 	r.opened(t)
-	time.Sleep(refundable + 100*time.Millisecond)
+	later.Store(int64(2 * refundable))
 	if n := r.admitted(t, "192.0.2.7", 20); n > 0 {
 		t.Errorf("%d admitted in the outage", n)
 	}

@@ -29,13 +29,9 @@ func TestReset(t *testing.T) {
 			t.Errorf("%s: %d admitted", accuracy, n)
 		}
 		for _, r := range all {
-			for r.admits(t, client) {
-				time.Sleep(10 * time.Millisecond) // leases come back
-			}
+			await(t, "refused", func() bool { return !r.admits(t, client) }) // leases come back
 		}
-		for apart.admits(t, client) {
-			time.Sleep(10 * time.Millisecond)
-		}
+		await(t, "refused by the one apart", func() bool { return !apart.admits(t, client) })
 		told, err := all[0].Reset(t.Context(), "per-client", client)
 		if err != nil || told != 4 {
 			t.Errorf("%s: %d replicas were told, %v", accuracy, told, err)
@@ -43,9 +39,7 @@ func TestReset(t *testing.T) {
 		for i, r := range append(all, apart) {
 			await(t, fmt.Sprintf("admitted by replica %d", i), func() bool { return r.admits(t, client) })
 		}
-		for apart.admits(t, client) {
-			time.Sleep(10 * time.Millisecond)
-		}
+		await(t, "refused by the one apart", func() bool { return !apart.admits(t, client) })
 		fault.Cut()
 		await(t, "deaf", func() bool {
 			n, err := s.Client().PubSubNumSub(t.Context(), "cp:limits").Result()

@@ -317,11 +317,9 @@ func (s *shared) pipeline(ctx context.Context, list []inquiry, which func(*inqui
 			asked = append(asked, &list[i])
 		}
 	}
-	_, err := pipe.Exec(ctx)
+	_, _ = pipe.Exec(ctx) // each command has its own error
 	for _, q := range asked {
-		if q.read(); q.err == nil && err != nil && q.cmd.Err() == nil && q.cmd.Val() == nil {
-			q.err = err
-		}
+		q.read()
 	}
 }
 

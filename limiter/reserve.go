@@ -49,15 +49,6 @@ func (s *Set) fits() error {
 // ByHost reports whether a limit of the set tells hosts apart, so that Asker.Host is of use.
 func (s *Set) ByHost() bool { return s.byHost }
 
-// Names are the names of the limits.
-func (s *Set) Names() []string {
-	names := make([]string, len(s.limits))
-	for i, m := range s.limits {
-		names[i] = m.spec.Name
-	}
-	return names
-}
-
 // Reservation is what the limits say of a request, and what it has taken. It is used by one goroutine, and may be reused for another request.
 type Reservation struct {
 	claims [MaxLimits]claim

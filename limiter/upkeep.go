@@ -53,12 +53,9 @@ func (m *limit) tendShard(s *shard, now int64, due []inquiry) []inquiry {
 	defer s.mu.Unlock()
 	for key, e := range s.held {
 		m.busy.add(e)
-		if m.limiter.shared != nil && m.answers(e) {
-			if e.tokens > 0 && e.round == nil && now-e.used >= m.life {
-				due = m.dueOf(s, e, now, due)
-			} else if e.owed > 0 || e.back > 0 {
-				due = m.dueOf(s, e, now, due)
-			}
+		idle := e.tokens > 0 && e.round == nil && now-e.used >= m.life
+		if (idle || e.owed > 0 || e.back > 0) && m.answers(e) {
+			due = m.dueOf(s, e, now, due)
 		}
 		if e.over(m, now) {
 			m.table.remove(s, key)
