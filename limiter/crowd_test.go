@@ -50,7 +50,7 @@ func TestDebtsOfACrowd(t *testing.T) {
 	t.Parallel()
 	const n = 2000
 	r, _, fault := away(t, func(o *Options) {
-		o.Timeout = 500 * time.Millisecond
+		o.Timeout = 2 * time.Second
 		o.Breaker = breaker.Options{Failures: 2, Cooldown: 20 * time.Millisecond}
 	},
 		Spec{Name: "a", Limit: 100, Window: time.Hour, Accuracy: Exact})
