@@ -191,17 +191,17 @@ func TestComeback(t *testing.T) {
 	fault.Heal()
 	await(t, "closed", r.shared.breaker.Allow)
 	m := r.Current().all[0]
+	const clients = 1 << 10 // evenly over the second
 	since := time.Since(r.shared.breaker.ClosedAt())
-	back, later := 0, 0
-	for i := range 1000 {
+	back := 0
+	for i := range clients {
 		if m.answers(&entry{spread: uint32(i) << 22}) {
 			back++
-		} else {
-			later++
 		}
 	}
-	if elapsed := time.Since(r.shared.breaker.ClosedAt()); elapsed < comeback && (back > int(elapsed*1000/comeback)+1 || back < int(since*1000/comeback)-1) {
-		t.Errorf("after %s %d of 1000 are back", elapsed, back)
+	elapsed := time.Since(r.shared.breaker.ClosedAt())
+	if least, most := int(since*clients/comeback), int(elapsed*clients/comeback)+1; elapsed < comeback && (back < least || back > most) {
+		t.Errorf("after %s %d of %d are back, want %d to %d", elapsed, back, clients, least, most)
 	}
 	r.closed(t)
 	if !m.answers(&entry{spread: 1<<32 - 1}) {
