@@ -23,7 +23,7 @@ func TestPictures(t *testing.T) {
 		t.Errorf("there are %q, %v, for %d pictures", files, err, len(all))
 	}
 	for name, p := range all {
-		drawn, err := p.svg()
+		drawn, err := p.SVG()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"log"
@@ -18,9 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
+	"cacheproxy/bench/figure"
 )
 
 func main() {
@@ -42,7 +39,7 @@ func run(out, png string) error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		text, err := all[name].svg()
+		text, err := all[name].SVG()
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -52,7 +49,7 @@ func run(out, png string) error {
 		if png == "" {
 			continue
 		}
-		if err := all[name].png(filepath.Join(png, name+".png")); err != nil {
+		if err := all[name].WritePNG(filepath.Join(png, name+".png")); err != nil {
 			return err
 		}
 	}
@@ -60,8 +57,8 @@ func run(out, png string) error {
 }
 
 // pictures are all of them, by the names of their files.
-func pictures() (map[string]*picture, error) {
-	all := map[string]*picture{}
+func pictures() (map[string]*figure.Figure, error) {
+	all := map[string]*figure.Figure{}
 	for _, a := range admissions {
 		c, err := a.run()
 		if err != nil {
@@ -75,34 +72,4 @@ func pictures() (map[string]*picture, error) {
 	}
 	all["leased"] = leased.picture()
 	return all, nil
-}
-
-// svg is a picture as SVG, whose text is text.
-func (p *picture) svg() ([]byte, error) {
-	canvas := vgsvg.New(width, height)
-	p.draw(draw.New(canvas))
-	var b bytes.Buffer
-	if _, err := canvas.WriteTo(&b); err != nil {
-		return nil, err
-	}
-	// Few have the Liberation fonts that the text was measured with; these have the same metrics, or nearly.
-	const one, several = "font-family:Liberation Sans;font-variant:normal;", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"
-	if !bytes.Contains(b.Bytes(), []byte(one)) {
-		return nil, fmt.Errorf("the text is not in %q", one)
-	}
-	return bytes.ReplaceAll(b.Bytes(), []byte(one), []byte(several)), nil
-}
-
-func (p *picture) png(name string) error {
-	canvas := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(144))
-	p.draw(draw.New(canvas))
-	file, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	if _, err = (vgimg.PngCanvas{Canvas: canvas}).WriteTo(file); err != nil {
-		_ = file.Close() // the first error is the one to tell
-		return err
-	}
-	return file.Close()
 }
