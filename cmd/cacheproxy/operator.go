@@ -39,6 +39,7 @@ func (s *server) operatorRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/reload", s.reloadRoute)
 	mux.Handle("GET /v1/log", s.feed)
 	mux.Handle("POST /v1/explain", admin.Explain(s.explain))
+	admin.Profiles(mux)
 	admin.Purging(mux, admin.PurgingOptions{
 		Follower: s.follower, Store: s.store, Log: s.log,
 		Redacted: func(name string) bool { return s.current.Load().redact[name] },
