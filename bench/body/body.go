@@ -80,17 +80,29 @@ func (r Resource) AppendPath(b []byte) []byte {
 }
 
 // ETag is the entity tag, with its quotes.
-func (r Resource) ETag() string { return fmt.Sprintf(`"%d-%d"`, r.Size, r.ID) }
+func (r Resource) ETag() string { return string(r.AppendETag(nil)) }
+
+// AppendETag appends the entity tag to b.
+func (r Resource) AppendETag(b []byte) []byte {
+	b = append(strconv.AppendInt(append(b, '"'), int64(r.Size), 10), '-')
+	return append(strconv.AppendUint(b, r.ID, 10), '"')
+}
 
 // AppendBody appends the body to b.
-func (r Resource) AppendBody(b []byte) []byte {
+func (r Resource) AppendBody(b []byte) []byte { return append(r.AppendFirst(b), r.Rest()...) }
+
+// AppendFirst appends what the body begins with, the path and a line feed, as far as there is room; the body goes on with Rest.
+func (r Resource) AppendFirst(b []byte) []byte {
 	end := len(b) + r.Size
 	b = append(r.AppendPath(b), '\n')
-	if len(b) > end {
-		return b[:end]
-	}
+	return b[:min(len(b), end)]
+}
+
+// Rest is what comes after the first line of the body. It is a part of the block that all bodies share: nobody may write to it.
+func (r Resource) Rest() []byte {
+	var room [64]byte // for the longest path
 	from := spread(r.ID, r.Size) % (places + 1)
-	return append(b, block[from:][:end-len(b)]...)
+	return block[from:][:r.Size-len(r.AppendFirst(room[:0]))]
 }
 
 // places is where a body may begin in the block.
