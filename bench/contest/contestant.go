@@ -17,9 +17,10 @@ type contestant struct {
 	version func(ctx context.Context, program string) (string, error)
 	// files are rendered from peers/NAME into the directory of the instance, with a setup as the value of the templates.
 	files []string
-	// before are run one after the other to the end before the processes are started. Nil: nothing is.
+	// before are run one after the other to the end before the processes are started, in any directory. Nil: nothing is.
 	before func(setup) [][]string
-	// processes are run in the foreground, in this order; the first answers clients. All are pinned to the server's core and counted.
+	// processes are run in the foreground, in Dir, in this order; the first answers clients at Port and does so before the others are started. All
+	// are pinned to the server's core and counted.
 	processes func(setup) [][]string
 	// hits is its own counter of requests that it has answered from its cache since it was started. Nil: it has none, and why is in noHits.
 	hits   func(ctx context.Context, s setup) (int64, error)
@@ -28,6 +29,8 @@ type contestant struct {
 	// expect it to have.
 	can    []feature
 	cannot map[feature]string
+	// clearHTTP2 says that HTTP/2 is spoken in cleartext on Port; otherwise TLSPort offers it by ALPN, beside HTTP/1.1.
+	clearHTTP2 bool
 	// fixed answers everything with the same bytes and has no cache: it stands beside tables of hits alone.
 	fixed bool
 }
@@ -44,7 +47,8 @@ const (
 	surviving feature = "restart"   // has what it stored after it was stopped and started
 )
 
-// setup is what templates of configurations, and commands, are told.
+// setup is what templates of configurations, and commands, are told. Where a program gives up root, others than root must be able to enter Dir
+// and CacheDir. A path of more than 60 bytes is too long for the sockets that some make in Dir.
 type setup struct {
 	Program  string // as found
 	Dir      string // for everything that it writes; made new for each start
@@ -65,6 +69,12 @@ type setup struct {
 	RedisPort         int // with inRedis, or with surviving
 	LimitPerSecond    int // with limiting
 }
+
+// Has says whether f is asked for; templates cannot index With, whose keys are no strings.
+func (s setup) Has(f string) bool { return s.With[feature(f)] }
+
+// TLS says whether TLSPort is to be listened at.
+func (s setup) TLS() bool { return s.With[overTLS] || s.With[overHTTP2] }
 
 //go:embed peers
 var peerFiles embed.FS

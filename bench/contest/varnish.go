@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// varnish keeps responses in memory of its own. It has no TLS; hitch, which its makers advise, stands before it where that is asked for.
+var varnish = contestant{
+	name:    "varnish",
+	program: "varnishd",
+	pkg:     "varnish hitch",
+	version: versionLine("varnish-", "-V"),
+	files:   []string{"default.vcl", "hitch.conf"},
+	processes: func(s setup) [][]string {
+		all := [][]string{varnishd(s)}
+		if s.TLS() {
+			all = append(all, []string{"hitch", "--config=" + filepath.Join(s.Dir, "hitch.conf")})
+		}
+		if s.With[accessLog] {
+			// [log] it reads the log that varnishd keeps in shared memory at all times: -a appends, -w names the file.
+			all = append(all, []string{"varnishncsa", "-n", varnishName(s), "-a", "-w", s.LogFile})
+		}
+		return all
+	},
+	hits: varnishHits,
+	can:  []feature{overTLS, overHTTP2, accessLog},
+	cannot: map[feature]string{
+		inRedis:   "its stores are memory and files",
+		limiting:  "vmod vsthrottle is in a package of its own, varnish-modules",
+		surviving: "malloc is lost, and the file store is emptied at each start; only the deprecated persistent one is not",
+	},
+}
+
+// varnishName is where varnishd keeps its shared memory. [shm] "make sure that this location is mounted on tmpfs".
+func varnishName(s setup) string { return filepath.Join(s.CacheDir, "varnish") }
+
+// varnishd is the command.
+//
+// Guides, all in Varnish's own documentation: [ref] "varnishd", options and run time parameters; [size] "Sizing your cache"; [shm] "The shared
+// memory log"; [log] "varnishncsa"; [tls] "TLS" in "Command line arguments" and hitch's own configuration guide.
+func varnishd(s setup) []string {
+	argv := []string{
+		s.Program,
+		"-F",                 // [ref] the foreground
+		"-n", varnishName(s), // [shm] its own directory, in memory
+		"-f", s.Dir + "/default.vcl",
+		"-a", fmt.Sprintf("%s:%d", s.Host, s.Port), // [ref] HTTP/1, and with +http2 also 2 for those who begin with it
+		"-s", fmt.Sprintf("default=malloc,%dM", s.CacheMiB), // [size] malloc "if the cache fits in memory"
+		"-s", "Transient=malloc,64M", // [size] what is not kept for long; unbounded by default
+		"-j", "none", // [ref] as whoever starts it; by default it becomes another user, who could not read the files
+		"-T", "none", // [ref] no management port
+		"-p", "thread_pools=1", // [ref] a pool is a lock, an acceptor and a poller: one for one core; 2 by default
+		"-p", "thread_pool_min=200", // [ref] made ahead, so that a burst does not wait for threads; 100 by default
+		"-p", "thread_pool_max=1000", // [ref] hits hold a thread only while there is work; misses as long as the origin takes
+		"-p", "listen_depth=4096", // [ref] connections that wait to be accepted; 1,024 by default
+		"-p", "timeout_idle=60", // [ref] of a client's connection; 5 s by default
+		"-p", "backend_idle_timeout=60", // [ref] the default
+	}
+	if !s.With[accessLog] {
+		argv = append(argv, "-p", "vsl_mask="+noRequests)
+	}
+	if s.With[overHTTP2] {
+		argv = append(argv, "-p", "feature=+http2") // [ref] off by default
+	}
+	if s.TLS() {
+		// [tls] a socket for hitch, which tells with the PROXY protocol who the client is and what it has chosen by ALPN.
+		argv = append(argv, "-a", "tls="+varnishSocket(s)+",PROXY")
+	}
+	return argv
+}
+
+// noRequests takes what is said of each request out of the log in shared memory: [ref] vsl_mask, "mask individual messages from being logged".
+// Nobody reads them unless there is an access log.
+const noRequests = "-Begin,-End,-Link,-Timestamp,-SessOpen,-SessClose,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqUnset,-ReqAcct," +
+	"-VCL_call,-VCL_return,-VCL_use,-Hit,-Filters,-RespProtocol,-RespStatus,-RespReason,-RespHeader,-RespUnset"
+
+func varnishSocket(s setup) string { return filepath.Join(s.Dir, "v.sock") }
+
+// varnishHits reads MAIN.cache_hit, "count of cache hits", which its threads add to it now and then: when they go idle, or have done enough.
+func varnishHits(ctx context.Context, s setup) (int64, error) {
+	out, err := exec.CommandContext(ctx, "varnishstat", "-n", varnishName(s), "-1", "-f", "MAIN.cache_hit").Output()
+	if err != nil {
+		return 0, fmt.Errorf("contest: varnishstat: %w", err)
+	}
+	fields := strings.Fields(string(out)) // name, value, change a second, description
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("contest: varnishstat: no counter in %q", out)
+	}
+	return strconv.ParseInt(fields[1], 10, 64)
+}
