@@ -32,6 +32,7 @@ type Poller struct {
 	epoll, wake int
 	raw         [256]unix.EpollEvent
 	events      [256]Event
+	limit       unix.Timespec
 }
 
 // wakeTag is the tag of wake.
@@ -89,8 +90,8 @@ func (p *Poller) control(op, fd, tag int, what uint32) error {
 func (p *Poller) Wait(atMost time.Duration) ([]Event, error) {
 	var limit *unix.Timespec
 	if atMost >= 0 {
-		t := unix.NsecToTimespec(int64(atMost))
-		limit = &t
+		p.limit = unix.NsecToTimespec(int64(atMost))
+		limit = &p.limit
 	}
 	// epoll_wait counts in milliseconds, in which a fast server answers a hundred requests.
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.epoll), uintptr(unsafe.Pointer(&p.raw)), uintptr(len(p.raw)),
