@@ -189,13 +189,13 @@ func Run(ctx context.Context, spec Spec) (*Result, error) {
 	return r.run(ctx)
 }
 
-// Stampede opens n connections, sends the same request on each of them at the same moment, and waits for all responses, whose bodies are checked. Host may be
-// empty: addr.
-func Stampede(ctx context.Context, addr, host string, resource body.Resource, n int, timeout time.Duration) (*Result, error) {
-	return Run(ctx, Spec{
-		Addr: addr, Host: host, Connections: n, MaxRequests: int64(n), Check: 1, Timeout: timeout,
-		Patterns: []Pattern{{Kind: resource.Kind, Size: resource.Size, FirstID: resource.ID}},
-	})
+// Stampede opens the connections of the spec, sends the same request on each of them at the same moment, and waits for all responses, whose bodies are
+// checked. What the spec says besides of what is sent, and when, does not count.
+func Stampede(ctx context.Context, spec Spec, resource body.Resource) (*Result, error) {
+	spec.MaxRequests = int64(max(1, spec.Connections))
+	spec.Rate, spec.Warmup, spec.Duration, spec.Check = 0, 0, 0, 1
+	spec.Patterns = []Pattern{{Kind: resource.Kind, Size: resource.Size, FirstID: resource.ID}}
+	return Run(ctx, spec)
 }
 
 // Warm asks for every resource of a pattern once, and checks it. Of the spec, the first pattern counts, and neither rate nor duration does.

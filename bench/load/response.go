@@ -42,7 +42,8 @@ func parseHead(b []byte) (h head, err error) {
 		}
 		h.status = 10*h.status + int(c-'0')
 	}
-	h.last = line[7] == '0'
+	old := line[7] == '0'
+	h.last = old
 	for {
 		line, after, found := bytes.Cut(rest, []byte(crlf))
 		if !found {
@@ -56,8 +57,8 @@ func parseHead(b []byte) (h head, err error) {
 			return h, err
 		}
 	}
-	if h.chunked && h.length >= 0 {
-		return h, fmt.Errorf("%w: Content-Length and Transfer-Encoding", errHead)
+	if h.chunked && (old || h.length >= 0) {
+		return h, fmt.Errorf("%w: Transfer-Encoding with Content-Length or in HTTP/1.0, which can be read in two ways", errHead)
 	}
 	return h, nil
 }
@@ -272,6 +273,9 @@ func (e *expected) goesOn(b []byte) bool {
 		}
 		e.at += n
 		b = b[n:]
+	}
+	if len(b) == 0 {
+		return true
 	}
 	rest := e.rest[e.at-len(e.first):]
 	if len(b) > len(rest) || !bytes.Equal(b, rest[:len(b)]) {

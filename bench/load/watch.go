@@ -31,9 +31,9 @@ type WatchSpec struct {
 
 // Watched is what was seen.
 type Watched struct {
-	Checked int64         `json:"checked"` // whole responses
-	Wrong   int64         `json:"wrong"`   // of them, those of another status, length or body
-	Status  map[int]int64 `json:"statuses"`
+	Checked  int64         `json:"checked"` // whole responses
+	Wrong    int64         `json:"wrong"`   // of them, those of another status, length or body
+	Statuses map[int]int64 `json:"statuses"`
 	// Errors has wrong responses, and those that did not come; FirstErrors is the first of each kind.
 	Errors      map[Failure]int64  `json:"errors"`
 	FirstErrors map[Failure]string `json:"first_errors"`
@@ -77,7 +77,7 @@ func Watch(ctx context.Context, spec WatchSpec) (*Watched, error) {
 		spec.Rate = 20
 	}
 	w := &watcher{WatchSpec: spec, in: make([]byte, 64<<10), result: &Watched{
-		Status: map[int]int64{}, Errors: map[Failure]int64{}, FirstErrors: map[Failure]string{}, Values: map[string]map[string]int64{},
+		Statuses: map[int]int64{}, Errors: map[Failure]int64{}, FirstErrors: map[Failure]string{}, Values: map[string]map[string]int64{},
 	}}
 	if w.addr, err = resolve(ctx, lookup, spec.Addr, spec.AllowRemote); err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func (w *watcher) exchange(ctx context.Context, resource body.Resource) (Failure
 		return FailRead, fmt.Errorf("load: watch %s: %w", resource.Path(), err)
 	}
 	w.result.Checked++
-	w.result.Status[w.status]++
+	w.result.Statuses[w.status]++
 	kind, err := w.judge(resource, false)
 	if err != nil {
 		w.result.Wrong++
