@@ -108,8 +108,8 @@ func summarize(h *hdrhistogram.Histogram, whole bool) (l Latency, err error) {
 	if l.Count == 0 {
 		return l, nil
 	}
-	at := func(q float64) time.Duration { return time.Duration(min(h.ValueAtPercentile(100*q), h.Max())) }
 	l.Min, l.Mean, l.Max = time.Duration(h.Min()), time.Duration(h.Mean()), time.Duration(h.Max())
+	at := func(q float64) time.Duration { return min(time.Duration(h.ValueAtPercentile(100*q)), l.Max) }
 	l.P50, l.P75, l.P90, l.P99, l.P999 = at(0.5), at(0.75), at(0.9), at(0.99), at(0.999)
 	if !whole {
 		return l, nil
