@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"embed"
+	"os"
 )
 
 // A contestant is one who is measured: what must be installed for it, how it is configured and started, and how it says that it answers from
@@ -75,6 +76,9 @@ func (s setup) Has(f string) bool { return s.With[feature(f)] }
 
 // TLS says whether TLSPort is to be listened at.
 func (s setup) TLS() bool { return s.With[overTLS] || s.With[overHTTP2] }
+
+// Root says whether contestants are started as root, which some do not want to stay.
+func (s setup) Root() bool { return os.Geteuid() == 0 }
 
 //go:embed peers
 var peerFiles embed.FS

@@ -19,7 +19,7 @@ import (
 
 const (
 	// startWait is how long a contestant may take until it accepts connections. Squid and Traffic Server take seconds on a busy machine.
-	startWait = 30 * time.Second
+	startWait = 60 * time.Second
 	// stopWait is how long its processes may take to end after SIGTERM; then they are killed.
 	stopWait = 10 * time.Second
 )

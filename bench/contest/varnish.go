@@ -61,23 +61,27 @@ func varnishd(s setup) []string {
 		"-p", "timeout_idle=60", // [ref] of a client's connection; 5 s by default
 		"-p", "backend_idle_timeout=60", // [ref] the default
 	}
+	mask := unread
 	if !s.With[accessLog] {
-		argv = append(argv, "-p", "vsl_mask="+noRequests)
+		mask += "," + unreadToo
 	}
+	argv = append(argv, "-p", "vsl_mask="+mask)
 	if s.With[overHTTP2] {
 		argv = append(argv, "-p", "feature=+http2") // [ref] off by default
 	}
 	if s.TLS() {
 		// [tls] a socket for hitch, which tells with the PROXY protocol who the client is and what it has chosen by ALPN.
-		argv = append(argv, "-a", "tls="+varnishSocket(s)+",PROXY")
+		argv = append(argv, "-a", "tls="+varnishSocket(s)+",PROXY,mode=666")
 	}
 	return argv
 }
 
-// noRequests takes what is said of each request out of the log in shared memory: [ref] vsl_mask, "mask individual messages from being logged".
-// Nobody reads them unless there is an access log.
-const noRequests = "-Begin,-End,-Link,-Timestamp,-SessOpen,-SessClose,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqUnset,-ReqAcct," +
-	"-VCL_call,-VCL_return,-VCL_use,-Hit,-Filters,-RespProtocol,-RespStatus,-RespReason,-RespHeader,-RespUnset"
+// unread is what is said of each request in the log in shared memory and varnishncsa does not read, and unreadToo what it does. [ref] vsl_mask,
+// "mask individual messages from being logged". What nobody reads need not be written.
+const (
+	unread    = "-VCL_call,-VCL_return,-VCL_use,-Hit,-Filters,-RespHeader,-RespUnset,-ReqUnset,-SessOpen,-SessClose"
+	unreadToo = "-Begin,-End,-Link,-Timestamp,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqAcct,-RespProtocol,-RespStatus,-RespReason"
+)
 
 func varnishSocket(s setup) string { return filepath.Join(s.Dir, "v.sock") }
 
