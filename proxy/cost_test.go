@@ -111,11 +111,14 @@ func roleHandler(name, origin string) http.Handler {
 	case "keys/few", "keys/many":
 		return cached(store.Options{NearSize: 3 << 30, NearMaxObject: 1 << 20})
 	case "limits/off", "limits/on":
-		return limited(name == "limits/on", origin, nil, serveOrigin)
+		h, _ := limited(name == "limits/on", origin, nil, serveOrigin) // it ends with the process, as all of these
+		return h
 	case "limits/off-more", "limits/on-more":
-		return limited(name == "limits/on-more", origin, nil, serveMore)
+		h, _ := limited(name == "limits/on-more", origin, nil, serveMore)
+		return h
 	case "limits/silent":
-		return limited(true, origin, []string{}, serveOrigin)
+		h, _ := limited(true, origin, []string{}, serveOrigin)
+		return h
 	case "miss/bare":
 		u, _ := url.Parse("http://" + origin)
 		return &httputil.ReverseProxy{

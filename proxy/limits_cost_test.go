@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -13,11 +14,12 @@ import (
 	"cacheproxy/store"
 )
 
-// limited is the Handler, every request of which is held to one leased limit, or to none. fields are what clients are told.
-func limited(on bool, redis string, fields []string, origin http.HandlerFunc) http.Handler {
+// limited is the Handler, every request of which is held to one leased limit, or to none, and what closes it. fields are what clients are told.
+func limited(on bool, redis string, fields []string, origin http.HandlerFunc) (http.Handler, func(context.Context)) {
 	m := metrics.New()
 	sites, _ := policy.CompileSites([]policy.SiteSpec{{Rules: []policy.RuleSpec{{Match: policy.MatchSpec{Path: "/**"}, Limit: []string{"per-client"}}}}})
 	o := Options{Next: FromHandler(origin), Metrics: m, Sites: sites}
+	end := func(context.Context) {}
 	if on {
 		client, err := store.Dial("redis://"+redis, store.DialOptions{Timeout: time.Second})
 		if err != nil {
@@ -31,12 +33,13 @@ func limited(on bool, redis string, fields []string, origin http.HandlerFunc) ht
 			panic(err)
 		}
 		o.Limits = l.Current()
+		end = func(ctx context.Context) { _, _ = l.Close(ctx), client.Close() }
 	}
 	h, err := New(o)
 	if err != nil {
 		panic(err)
 	}
-	return h
+	return h, func(ctx context.Context) { _ = h.Close(ctx); end(ctx) }
 }
 
 // BenchmarkCostOfLimits compares hits in near memory that are held to a leased limit with hits that are held to none: with the fields that
@@ -54,7 +57,8 @@ func BenchmarkLimitedHitAlone(b *testing.B) {
 	server := redistest.Start(b)
 	for name, fields := range map[string][]string{"told": nil, "untold": {}} {
 		b.Run(name, func(b *testing.B) {
-			h := limited(true, server.Addr(), fields, serveOrigin)
+			h, end := limited(true, server.Addr(), fields, serveOrigin)
+			defer end(context.Background())
 			r := httptest.NewRequest("GET", "http://example.com/page", nil)
 			r.RemoteAddr = "192.0.2.7:1234"
 			w := &nobody{make(http.Header)}
