@@ -26,13 +26,17 @@ CONSISTENCY ?= 60s
 SEED ?=
 # make image
 IMAGE ?= cacheproxy:$(VERSION)
-# make bench
+# make microbench, make bench-compare
 BENCH ?= .
 BENCHTIME ?= 1s
+BASE ?=
+COUNT ?= 10
+PKGS ?= ./...
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */\1\t/' | expand -t 15
 
 .PHONY: build
 build: ## build bin/cacheproxy
@@ -104,9 +108,13 @@ h2spec: build ## pass h2spec through the binary, over net/http alone too, and co
 consistency: needs ## hold purges' receipts against what replicas serve: in orders of events, and for CONSISTENCY (60s) in any, with faults; SEED repeats one
 	go test -tags consistency -v -count=1 -parallel 16 -timeout 3h ./cmd/cacheproxy/internal/consistency -args -for '$(CONSISTENCY)' $(if $(SEED),-seed '$(SEED)')
 
-.PHONY: bench
-bench: ## run the Go benchmarks matching BENCH for BENCHTIME each
-	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+.PHONY: microbench
+microbench: ## run the Go benchmarks of PKGS (./...) matching BENCH for BENCHTIME each
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PKGS)
+
+.PHONY: bench-compare
+bench-compare: needs ## run the Go benchmarks of PKGS matching BENCH as of the revision BASE and as they are now, COUNT (10) times by turns, and compare them
+	@BASE='$(BASE)' BENCH='$(BENCH)' COUNT='$(COUNT)' PKGS='$(PKGS)' BENCHTIME='$(BENCHTIME)' BENCHSTAT='$(BENCHSTAT)' bench/compare
 
 .PHONY: soak
 soak: needs ## load the binary for minutes, on a machine with nothing else to do; what it found is in docs/
