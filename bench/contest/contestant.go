@@ -64,6 +64,7 @@ type setup struct {
 	CertFile, KeyFile string // of localhost; PEMFile has both
 	PEMFile           string
 	CacheMiB          int // how much it may keep
+	Size              int // of the body in bytes that a fixed one answers with
 	Objects           int // about how many
 	With              map[feature]bool
 	LogFile           string

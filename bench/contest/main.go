@@ -1,0 +1,214 @@
+// Command contest measures cacheproxy beside its peers: nginx, Varnish, HAProxy and others, the way a sceptic would have it.
+//
+// Everybody runs on one processor, and everything else (generators, the origin, Redis, this command) on the others. Each scenario is measured
+// in rounds: all contestants once, then all of them again, each time beginning with another, so that whatever else the machine does comes to
+// everybody alike; ratios are made within a round. What a request costs is the processor time of the server, from /proc, over the requests that
+// were answered: requests a second say as much about the generator as about the server. Beside every measurement somebody looks at a few
+// answers a second and compares their bodies with what they must be; and the contestant's own counter, where it has one, and the origin's must
+// say that hits were hits. What fails that is shown as not measured, with the reason.
+//
+// A contestant is a file of its name (varnish.go) and its configuration in peers/, which says line by line why it is as it is. scenario.go lists what is
+// asked. Results are one file, results.json, of which tables, plots and the part of README.md are made (table.go, plots.go, page.go), so
+// that no figure is ever typed.
+//
+// Run it in the bench directory, or from the one above with make bench: go run ./contest [-quick] [-only hit-1k-c64,miss] [-who nginx,varnish].
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	root, out string
+	quick     bool
+	only, who string
+	report    bool
+	page      bool
+	rounds    int
+	each      time.Duration
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.root, "root", "..", "the root of this repository")
+	flag.StringVar(&o.out, "out", "", "where results go; empty = results, or results/quick with -quick")
+	flag.BoolVar(&o.quick, "quick", false, "few scenarios and short measurements")
+	flag.StringVar(&o.only, "only", "", "names of scenarios, with commas between; empty = all")
+	flag.StringVar(&o.who, "who", "", "names of contestants, with commas between; empty = all")
+	flag.IntVar(&o.rounds, "rounds", 0, "how often everybody is measured; 0 = three times")
+	flag.DurationVar(&o.each, "each", 0, "length of a measurement; 0 = 2s, or 1s with -quick")
+	flag.BoolVar(&o.report, "report", false, "measure nothing: make tables and plots of the results that are there")
+	flag.BoolVar(&o.page, "page", false, "with -report: the parts of README.md and docs/performance.md too")
+	flag.Parse()
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := o.run(ctx)
+	stop()
+	if err != nil {
+		log.Fatal("contest: ", strings.TrimPrefix(err.Error(), "contest: "))
+	}
+}
+
+func (o *options) run(ctx context.Context) error {
+	if o.out == "" {
+		o.out = filepath.Join(o.root, "bench", "results")
+		if o.quick {
+			o.out = filepath.Join(o.out, "quick")
+		}
+	}
+	if o.report {
+		r, err := readResults(o.out)
+		if err != nil {
+			return err
+		}
+		return o.write(r)
+	}
+	p, stages, who, err := o.choose()
+	if err != nil {
+		return err
+	}
+	r, err := o.measure(ctx, p, stages, who)
+	if err != nil {
+		return err
+	}
+	return o.write(r)
+}
+
+// choose reads the flags that say what is measured.
+func (o *options) choose() (p pace, chosen []stage, who []*contestant, err error) {
+	if p = full; o.quick {
+		p = short
+	}
+	if o.rounds > 0 {
+		p.rounds = o.rounds
+	}
+	if o.each > 0 {
+		p.each = o.each
+	}
+	chosen = stages
+	if o.only != "" {
+		chosen, err = named(strings.Split(o.only, ","))
+	} else {
+		chosen = p.of(stages)
+	}
+	if err != nil {
+		return p, nil, nil, err
+	}
+	who = contestants
+	if o.who != "" {
+		who = nil
+		for name := range strings.SplitSeq(o.who, ",") {
+			c := contestantNamed(name)
+			if c == nil {
+				return p, nil, nil, fmt.Errorf("-who: there is no %q, only %s", name, names(contestants))
+			}
+			who = append(who, c)
+		}
+	}
+	return p, chosen, who, nil
+}
+
+func names(all []*contestant) string {
+	var list []string
+	for _, c := range all {
+		list = append(list, c.name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// named are the stages that have scenarios of these names, with those alone.
+func named(wanted []string) (chosen []stage, err error) {
+	var all []string
+	for _, st := range stages {
+		var scenarios []scenario
+		for _, sc := range st.scenarios {
+			all = append(all, sc.name)
+			if slices.Contains(wanted, sc.name) {
+				scenarios = append(scenarios, sc)
+			}
+		}
+		if st.scenarios = scenarios; len(scenarios) > 0 {
+			chosen = append(chosen, st)
+		}
+	}
+	for _, name := range wanted {
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("-only: there is no scenario %q, only %s", name, strings.Join(all, ", "))
+		}
+	}
+	return chosen, nil
+}
+
+// measure is the contest itself. When it is interrupted everything that it has started is stopped, and nothing is written.
+func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*contestant) (r *results, err error) {
+	begun := time.Now()
+	fmt.Fprintln(os.Stderr, "building what is measured and what measures")
+	l, err := newLab(ctx, o.root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	r = &results{
+		Begun: begun.UTC().Truncate(time.Second), Quick: p.quick, Each: p.each.Seconds(),
+		Machine: thisMachine(l.server, l.rest), Tools: tools(ctx),
+	}
+	there := l.prepare(ctx, who, r)
+	if len(there) == 0 {
+		return nil, errors.New("none of the contestants is installed")
+	}
+	c := &contest{lab: l, pace: p, who: there, results: r, keep: o.keeper()}
+	total := c.estimate(chosen)
+	c.bar = newProgress(os.Stderr, total)
+	c.bar.say("%s; about %s. All requests go to 127.0.0.1.", names(there), total.Round(time.Second))
+	if l.server == "" {
+		c.bar.say("There is one processor alone: nothing is pinned, and figures of servers and generators disturb each other.")
+	}
+	if err := c.run(ctx, chosen); err != nil {
+		c.bar.end()
+		return nil, err
+	}
+	c.bar.end()
+	r.Took = time.Since(begun).Round(time.Second).Seconds()
+	return r, nil
+}
+
+// prepare finds or builds the contestants, and notes their versions, and who is absent and why.
+func (l *lab) prepare(ctx context.Context, who []*contestant, r *results) (there []*contestant) {
+	for _, c := range who {
+		program, err := "", error(nil)
+		if c.build != nil {
+			program, err = c.build(ctx, l.dir)
+		} else {
+			program, err = find(c.program)
+		}
+		version := ""
+		if err == nil {
+			version, err = c.version(ctx, program)
+		}
+		one := participant{Name: c.name, Version: version}
+		if err != nil {
+			one.Absent = "not installed: the package is " + c.pkg
+			if c.build != nil {
+				one.Absent = "it could not be built"
+				fmt.Fprintf(os.Stderr, "%s: %v\n", c.name, err)
+			}
+			fmt.Fprintf(os.Stderr, "%s is absent: %s\n", c.name, one.Absent)
+		} else {
+			l.programs[c] = program
+			there = append(there, c)
+		}
+		r.Contestants = append(r.Contestants, one)
+	}
+	return there
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// write makes of results all that is made of them: results.json, the page beside it, and the pictures; with -page what README.md shows.
+func (o *options) write(r *results) error {
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
+	}
+	if !o.report {
+		if err := r.save(o.out); err != nil {
+			return err
+		}
+	}
+	var page bytes.Buffer
+	if err := (&markdown{w: &page, r: r}).page(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(o.out, "README.md"), page.Bytes(), 0o644); err != nil {
+		return err
+	}
+	for _, p := range pictures {
+		f := p.draw(r)
+		if f == nil {
+			if err := errors.Join(removeIfThere(filepath.Join(o.out, p.name+".svg")), removeIfThere(filepath.Join(o.out, p.name+".png"))); err != nil {
+				return err
+			}
+			continue
+		}
+		text, err := f.SVG()
+		if err != nil {
+			return fmt.Errorf("contest: drawing %s: %w", p.name, err)
+		}
+		if err := os.WriteFile(filepath.Join(o.out, p.name+".svg"), text, 0o644); err != nil {
+			return err
+		}
+		if err := f.WritePNG(filepath.Join(o.out, p.name+".png")); err != nil {
+			return err
+		}
+	}
+	if o.page {
+		if err := o.intoReadme(r); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(os.Stderr, "results are in", o.out)
+	return nil
+}
+
+func removeIfThere(name string) error {
+	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+// What stands between these lines in README.md is made from results.
+const (
+	pageBegin = "<!-- contest: made from bench/results/results.json by make bench-page -->\n"
+	pageEnd   = "<!-- contest: end -->\n"
+)
+
+// intoReadme puts the short table and two pictures where README.md has a place for them.
+func (o *options) intoReadme(r *results) error {
+	name := filepath.Join(o.root, "README.md")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	replaced, err := withPart(string(text), r)
+	if err != nil {
+		return fmt.Errorf("contest: %s: %w", name, err)
+	}
+	return os.WriteFile(name, []byte(replaced), 0o644)
+}
+
+// withPart is a page with what is made from results in its place.
+func withPart(page string, r *results) (string, error) {
+	before, rest, begins := strings.Cut(page, pageBegin)
+	_, after, ends := strings.Cut(rest, pageEnd)
+	if !begins || !ends {
+		return "", fmt.Errorf("it has no place for results, between %q and %q", pageBegin, pageEnd)
+	}
+	var b bytes.Buffer
+	b.WriteString(before + pageBegin)
+	m := &markdown{w: &b, r: r}
+	m.printf("%s, on %s, %d processors: contestants on one of them, everything else on the other%s, at most one worker each.\n\n",
+		r.Begun.Format("2 January 2006"), r.Machine.CPU, r.Machine.Processors, map[bool]string{true: "s"}[r.Machine.Processors > 2])
+	m.summary()
+	for _, name := range []string{"cost", "mixed"} {
+		i := slices.IndexFunc(pictures, func(p picture) bool { return p.name == name })
+		if pictures[i].has(r) {
+			m.printf("![%s](bench/results/%s.svg)\n\n", pictures[i].title, name)
+		}
+	}
+	b.WriteString(pageEnd + after)
+	return b.String(), m.err
+}
+
+// keeper copies the configuration of each contestant, as it was rendered, to the results. That of a contestant with features has their
+// names; the directories and ports in it are of that run.
+func (o *options) keeper() func(e *entry) error {
+	return func(e *entry) error {
+		if len(e.c.files) == 0 {
+			return nil
+		}
+		name := e.c.name
+		for _, f := range e.with {
+			name += "+" + string(f)
+		}
+		dir := filepath.Join(o.out, "configurations", name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		for _, file := range e.c.files {
+			text, err := os.ReadFile(filepath.Join(e.s.Dir, file))
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), e.anonymous(text), 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// anonymous is a configuration without what is another thing each time.
+func (e *entry) anonymous(text []byte) []byte {
+	s := &e.s
+	replaced := strings.NewReplacer(
+		s.Dir, "DIR", s.CacheDir, "CACHE", s.LogFile, "LOGFILE", filepath.Dir(s.CertFile), "CERTIFICATES", s.Program, filepath.Base(s.Program),
+		fmt.Sprint(s.Port), "PORT", fmt.Sprint(s.TLSPort), "TLSPORT", fmt.Sprint(s.AdminPort), "ADMINPORT", fmt.Sprint(s.OriginPort), "ORIGINPORT",
+		fmt.Sprint(s.RedisPort), "REDISPORT",
+	).Replace(string(text))
+	return []byte(replaced)
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// results is all that one contest has found out. It is kept as results.json; tables and plots are made of it and of nothing else.
+type results struct {
+	Begun       time.Time     `json:"begun"`
+	Took        float64       `json:"took_seconds"`
+	Quick       bool          `json:"quick"`
+	Each        float64       `json:"measurement_seconds"`
+	Machine     machine       `json:"machine"`
+	Tools       []program     `json:"tools"` // generators and what else matters
+	Contestants []participant `json:"contestants"`
+	Scenarios   []outcome     `json:"scenarios"`
+}
+
+// participant is a contestant as it was, or why it was not there.
+type participant struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Absent  string `json:"absent,omitempty"`
+}
+
+type program struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// outcome is what came of one scenario.
+type outcome struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	Hits  bool   `json:"hits"` // all should come from the cache
+	Rows  []row  `json:"rows"`
+}
+
+// row is one contestant in a scenario.
+type row struct {
+	Contestant string  `json:"contestant"`
+	Variant    string  `json:"variant,omitempty"` // the features that are on
+	Offered    float64 `json:"offered_rps,omitempty"`
+	Lacks      string  `json:"lacks,omitempty"` // why it was not measured
+	Rounds     []round `json:"rounds,omitempty"`
+	Head       string  `json:"head,omitempty"` // of one response, as it came
+}
+
+// label names the row within its scenario.
+func (r *row) label() string {
+	if r.Variant == "" {
+		return r.Contestant
+	}
+	return r.Contestant + " + " + r.Variant
+}
+
+// round is one measurement.
+type round struct {
+	Requests  int64            `json:"requests"`
+	Seconds   float64          `json:"seconds"`
+	RPS       float64          `json:"rps"`
+	User      float64          `json:"user_us"` // processor time of the server for each request, in microseconds
+	System    float64          `json:"system_us"`
+	Busy      float64          `json:"server_busy"` // share of its processor
+	Generator float64          `json:"generator_busy"`
+	Latency   latency          `json:"latency_us"`
+	Curve     [][2]float64     `json:"curve,omitempty"`    // percentiles and microseconds
+	Memory    int64            `json:"memory_bytes"`       // at the end, what is kept on tmpfs included
+	Hits      *int64           `json:"own_hits,omitempty"` // by its own counter
+	Upstream  int64            `json:"upstream_requests"`
+	Checked   int64            `json:"checked"` // responses compared by hash
+	Errors    map[string]int64 `json:"errors,omitempty"`
+	Void      string           `json:"void,omitempty"`     // why this does not count
+	Start     float64          `json:"start_ms,omitempty"` // of a restart: until the first answer
+}
+
+func (r *round) cpu() float64 { return r.User + r.System }
+
+// latency is in microseconds.
+type latency struct {
+	P50  float64 `json:"p50"`
+	P75  float64 `json:"p75"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p99.9"`
+	Max  float64 `json:"max"`
+}
+
+// spread is the median, least and most of the rounds.
+type spread struct{ Median, Min, Max float64 }
+
+// over reads a figure of every round that counts; ok is false when none does.
+func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
+	var all []float64
+	for i := range r.Rounds {
+		if r.Rounds[i].Void == "" {
+			all = append(all, figure(&r.Rounds[i]))
+		}
+	}
+	return spreadOf(all)
+}
+
+func spreadOf(all []float64) (s spread, ok bool) {
+	if len(all) == 0 {
+		return spread{}, false
+	}
+	all = slices.Sorted(slices.Values(all))
+	middle := all[len(all)/2]
+	if len(all)%2 == 0 {
+		middle = (all[len(all)/2-1] + middle) / 2
+	}
+	return spread{middle, all[0], all[len(all)-1]}, true
+}
+
+// ratio compares two rows round by round: what was measured within the same minute.
+func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
+	var all []float64
+	for i := range min(len(a.Rounds), len(b.Rounds)) {
+		if x, y := figure(&a.Rounds[i]), figure(&b.Rounds[i]); a.Rounds[i].Void == "" && b.Rounds[i].Void == "" && y > 0 {
+			all = append(all, x/y)
+		}
+	}
+	return spreadOf(all)
+}
+
+// void is why no round of a row counts, "" when one does.
+func (r *row) void() string {
+	why := ""
+	for i := range r.Rounds {
+		if r.Rounds[i].Void == "" {
+			return ""
+		}
+		why = cmp.Or(why, r.Rounds[i].Void)
+	}
+	return why
+}
+
+func (r *results) outcome(name string) *outcome {
+	for i := range r.Scenarios {
+		if r.Scenarios[i].Name == name {
+			return &r.Scenarios[i]
+		}
+	}
+	return nil
+}
+
+// row finds the one of a contestant, without features and with no rate.
+func (o *outcome) row(contestant string) *row {
+	for i := range o.Rows {
+		if r := &o.Rows[i]; r.Contestant == contestant && r.Variant == "" && r.Offered == 0 {
+			return r
+		}
+	}
+	return nil
+}
+
+const resultsFile = "results.json"
+
+// save writes results.json in dir, whole or not at all.
+func (r *results) save(dir string) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, resultsFile)
+	if err := os.WriteFile(name+".new", append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+func readResults(dir string) (*results, error) {
+	text, err := os.ReadFile(filepath.Join(dir, resultsFile))
+	if err != nil {
+		return nil, err
+	}
+	r := new(results)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("contest: %s: %w", filepath.Join(dir, resultsFile), err)
+	}
+	return r, nil
+}

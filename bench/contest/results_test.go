@@ -1,0 +1,184 @@
+package main
+
+import (
+	"math"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseStat(t *testing.T) {
+	got, err := parseStat("1234 (a name) with) S 1 2 3 4 5 6 7 8 9 10 250 50 30 20 20 0 1 0 100 0 0\n")
+	if want := (usage{2800 * time.Millisecond, 700 * time.Millisecond}); err != nil || got != want {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	for _, bad := range []string{"", "1 (x", "1 (x) S 1 2 3", "1 (x) S 1 2 3 4 5 6 7 8 9 10 a 1 1 1 1 1"} {
+		if u, err := parseStat(bad); err == nil {
+			t.Errorf("%q is read as %v", bad, u)
+		}
+	}
+}
+
+// What /proc says of a process that works is about the time it has worked, its ended children's included.
+func TestUsedIsWhatWasUsed(t *testing.T) {
+	pids := []int{os.Getpid()}
+	before, err := used(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := used(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if got := after.sub(before).total(); got < child-2*tick {
+		t.Errorf("%v were used, and a child alone took %v", got, child)
+	}
+	if n, err := resident(pids); err != nil || n < 1<<20 || n > 4<<30 {
+		t.Errorf("%d bytes are resident, %v", n, err)
+	}
+}
+
+func TestParseWrk(t *testing.T) {
+	out := "Running 1s test @ http://x\n" +
+		`{"requests":3,"bytes":300,"microseconds":1500000,"errors":{"connect":0,"read":1,"write":0,"status":0,"timeout":0},"latency":[[100,2],[5000,1]]}` + "\nmore\n"
+	r, err := parseWrk([]byte(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Requests != 3 || r.Bytes != 300 || r.Elapsed != 1500*time.Millisecond || len(r.Errors) != 1 || r.Errors["read"] != 1 ||
+		r.Latency.TotalCount() != 3 || r.Latency.ValueAtQuantile(50) != 100 {
+		t.Errorf("%+v", r)
+	}
+	if _, err := parseWrk([]byte("unable to connect")); err == nil {
+		t.Error("what is no report is read as one")
+	}
+}
+
+const h2summary = `starting benchmark...
+Application protocol: h2
+
+finished in 2.00s, 39990.00 req/s, 41.13MB/s
+requests: 80000 total, 80160 started, 79980 done, 79900 succeeded, 80 failed, 20 errored, 0 timeout
+status codes: 79900 2xx, 0 3xx, 80 4xx, 0 5xx
+traffic: 82.26MB (86254120) total, 2.30MB (2412000) headers (space savings 95.00%), 78.11MB (81907200) data
+`
+
+func TestParseH2load(t *testing.T) {
+	r, err := parseH2load([]byte(h2summary), strings.NewReader("1000\t200\t150\n1000\t200\t250\n1200\t-1\t0\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Requests != 79900 || r.Bytes != 86254120 || r.Elapsed != 2*time.Second || r.Errors["failed"] != 80 || r.Errors["errored"] != 20 || r.Errors["status"] != 80 ||
+		r.Latency.TotalCount() != 2 {
+		t.Errorf("%+v", r)
+	}
+	for name, bad := range map[string]string{"no summary": "connection refused", "HTTP/1.1": strings.Replace(h2summary, "protocol: h2", "protocol: http/1.1", 1)} {
+		if _, err := parseH2load([]byte(bad), strings.NewReader("")); err == nil {
+			t.Errorf("%s is taken for HTTP/2", name)
+		}
+	}
+}
+
+func rounds(cpu ...float64) (all []round) {
+	for _, f := range cpu {
+		one := round{Requests: 1, User: f}
+		if f < 0 {
+			one.Void = "it was wrong"
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// Ratios are made within a round, and of rounds that count.
+func TestRatio(t *testing.T) {
+	a, b := &row{Rounds: rounds(10, 40, -1, 33)}, &row{Rounds: rounds(5, 20, 1, 11)}
+	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3}) {
+		t.Errorf("%v, %t", s, ok)
+	}
+	if s, ok := a.over((*round).cpu); !ok || s != (spread{33, 10, 40}) {
+		t.Errorf("%v, %t", s, ok)
+	}
+	if s, ok := (&row{Rounds: rounds(1, 2)}).over((*round).cpu); !ok || s.Median != 1.5 {
+		t.Errorf("%v, %t", s, ok)
+	}
+	none := &row{Rounds: rounds(-1)}
+	if _, ok := ratio(none, b, (*round).cpu); ok || none.void() != "it was wrong" {
+		t.Error("what does not count is compared")
+	}
+}
+
+// Every reason for which a measurement does not count.
+func TestJudge(t *testing.T) {
+	hits := func(n int64) *int64 { return &n }
+	hit, miss := scenario{body: "hit", size: 1024, keys: 1}, scenario{body: "hit", size: 1024, unique: true}
+	cond := scenario{body: "hit", size: 1024, keys: 1, validate: true}
+	good := func() (round, run, sight) {
+		return round{Hits: hits(1000)}, run{Requests: 990, Bytes: 990 * 1300}, sight{checked: 10}
+	}
+	for name, c := range map[string]struct {
+		sc     *scenario
+		change func(*round, *run, *sight)
+		want   string
+	}{
+		"good":          {&hit, func(*round, *run, *sight) {}, ""},
+		"no counter":    {&hit, func(x *round, _ *run, _ *sight) { x.Hits = nil }, ""},
+		"few errors":    {&hit, func(_ *round, s *run, _ *sight) { s.Requests, s.Errors = 5000, map[string]int64{"read": 5} }, "by its own counter only 1000 of 5010"},
+		"errors":        {&hit, func(_ *round, s *run, _ *sight) { s.Errors = map[string]int64{"read": 1} }, "1 of 990 requests ended with an error (read)"},
+		"nothing":       {&hit, func(_ *round, s *run, _ *sight) { s.Requests = 0 }, "answered nothing"},
+		"wrong":         {&hit, func(_ *round, _ *run, seen *sight) { seen.wrong, seen.fault = 1, "x" }, "1 of 10 responses"},
+		"not looked at": {&hit, func(_ *round, _ *run, seen *sight) { seen.checked = 0 }, "no response could be compared"},
+		"fetched":       {&hit, func(x *round, _ *run, _ *sight) { x.Upstream = 11 }, "its upstream was asked 11 times"},
+		"not hits":      {&hit, func(x *round, _ *run, _ *sight) { x.Hits = hits(980) }, "only 980 of 1000"},
+		"in full":       {&cond, func(*round, *run, *sight) {}, "not with 304"},
+		"304":           {&cond, func(_ *round, s *run, _ *sight) { s.Bytes = 990 * 300 }, ""},
+		"not missed":    {&miss, func(x *round, _ *run, _ *sight) { x.Upstream = 900 }, "only 900 times"},
+		"missed":        {&miss, func(x *round, _ *run, _ *sight) { x.Upstream = 1000 }, ""},
+	} {
+		x, sent, seen := good()
+		c.change(&x, &sent, &seen)
+		if got := c.sc.judge(&x, &sent, &seen); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestNumbersAreLegible(t *testing.T) {
+	for f, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -1234: "-1,234"} {
+		if got := thousands(f); got != want {
+			t.Errorf("%v: %s, want %s", f, got, want)
+		}
+	}
+	if got := microseconds(4.256) + " " + microseconds(42.56) + " " + microseconds(4256); got != "4.26 42.6 4,256" {
+		t.Error(got)
+	}
+	if got := span(spread{2, 1, 3}, thousands) + ", " + span(spread{2, 2, 2}, thousands); got != "2 (1 to 3), 2" {
+		t.Error(got)
+	}
+}
+
+func TestCurve(t *testing.T) {
+	h := newHistogram()
+	for i := range int64(10_000) {
+		if err := h.RecordValue(i + 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	points := curveOf(h)
+	for _, p := range points {
+		if want := p[0] * 100; math.Abs(p[1]-want) > 0.002*want+2 {
+			t.Errorf("%v %% is %v, want about %v", p[0], p[1], want)
+		}
+	}
+	if last := points[len(points)-1]; last[0] < 99.9 || !slices.IsSortedFunc(points, func(a, b [2]float64) int { return int(math.Copysign(1, a[0]-b[0])) }) {
+		t.Errorf("it ends at %v", last)
+	}
+}

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// ours is who all others are compared with.
+const ours = "cacheproxy"
+
+// generatorFull is the share of its processors from which on a generator may be what is measured: requests a second are then its own.
+const generatorFull = 0.95
+
+// markdown writes tables. What they say is of results alone.
+type markdown struct {
+	w   io.Writer
+	r   *results
+	err error
+}
+
+func (m *markdown) printf(format string, args ...any) {
+	if m.err == nil {
+		_, m.err = fmt.Fprintf(m.w, format, args...)
+	}
+}
+
+// table writes a table; the first column is text, all others are numbers.
+func (m *markdown) table(head []string, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	m.printf("| %s |\n|---%s|\n", strings.Join(head, " | "), strings.Repeat("|---:", len(head)-1))
+	for _, r := range rows {
+		m.printf("| %s |\n", strings.Join(r, " | "))
+	}
+	m.printf("\n")
+}
+
+// page is all that a contest has found out: the README of its results.
+func (m *markdown) page() error {
+	m.printf("# The contest of %s\n\nMade by `make bench`", m.r.Begun.UTC().Format("2 January 2006"))
+	if m.r.Quick {
+		m.printf(" (`QUICK=1`: short and few measurements, to be looked at and not to be quoted)")
+	}
+	m.printf(" from results.json. How it is measured is in [docs/performance.md](%sdocs/performance.md).\n\n", m.up())
+	m.setting()
+	m.printf("\n## In short\n\n")
+	m.summary()
+	for _, p := range pictures {
+		if p.has(m.r) {
+			m.printf("![%s](%s.svg)\n\n", p.title, p.name)
+		}
+	}
+	for i := range m.r.Scenarios {
+		m.scenario(&m.r.Scenarios[i])
+	}
+	m.pairs("hit-1k-c64")
+	m.printf("## Who answered from its cache\n\nOf one round each: requests that the contestant's own counter takes for hits, of those that were sent, and what its upstream was asked for meanwhile.\n\n")
+	m.proof()
+	return m.err
+}
+
+// up leads from the results to the root of the repository.
+func (m *markdown) up() string {
+	if m.r.Quick {
+		return "../../../"
+	}
+	return "../../"
+}
+
+// setting is where, when and who.
+func (m *markdown) setting() {
+	h := &m.r.Machine
+	m.printf("%s, %d processors, %s of memory, %s, Linux %s. ", h.CPU, h.Processors, bytesOf(h.Memory), h.System, h.Kernel)
+	if h.Server == "" {
+		m.printf("**Nothing was pinned: there is one processor alone.** ")
+	} else {
+		m.printf("Contestants on processor %s, everything else on %s. ", h.Server, h.Rest)
+	}
+	m.printf("Each measurement is %g s; figures are the median of the rounds, with least and most of them.\n\n", m.r.Each)
+	var absent []string
+	for _, c := range m.r.Contestants {
+		if c.Absent != "" {
+			absent = append(absent, fmt.Sprintf("%s (%s)", c.Name, c.Absent))
+			continue
+		}
+		m.printf("- %s: %s\n", c.Name, c.Version)
+	}
+	for _, t := range m.r.Tools {
+		m.printf("- %s: %s\n", t.Name, t.Version)
+	}
+	if len(absent) > 0 {
+		m.printf("\nAbsent: %s.\n", strings.Join(absent, "; "))
+	}
+}
+
+// summaryColumns are the scenarios that the short table has.
+var summaryColumns = []struct{ scenario, head string }{
+	{"hit-1k-c64", "hit 1 KB"}, {"hit-64k", "hit 64 KB"}, {"zipf-100k", "hit, 100,000 keys"}, {"not-modified", "304"},
+	{"tls-hit", "hit, TLS"}, {"http2-hit", "hit, HTTP/2"}, {"pass", "pass"}, {"miss", "miss"},
+}
+
+// summary has processor time by contestant and scenario.
+func (m *markdown) summary() {
+	head := []string{"CPU us per request"}
+	var outcomes []*outcome
+	for _, c := range summaryColumns {
+		if o := m.r.outcome(c.scenario); o != nil {
+			head, outcomes = append(head, c.head), append(outcomes, o)
+		}
+	}
+	var rows [][]string
+	for _, c := range m.r.Contestants {
+		if c.Absent != "" {
+			continue
+		}
+		cells, any := []string{c.Name}, false
+		for _, o := range outcomes {
+			cell := "-"
+			if r := o.row(c.Name); r != nil {
+				if s, ok := r.over((*round).cpu); ok {
+					cell, any = microseconds(s.Median), true
+				}
+			} else if r := o.only(c.Name); r != nil {
+				if s, ok := r.over((*round).cpu); ok {
+					cell, any = microseconds(s.Median), true
+				}
+			}
+			cells = append(cells, cell)
+		}
+		if any {
+			rows = append(rows, cells)
+		}
+	}
+	m.table(head, rows)
+	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured, and the page of results says why.\n\n")
+}
+
+// only is the one row of a contestant in a scenario that has no other variant.
+func (o *outcome) only(contestant string) (found *row) {
+	for i := range o.Rows {
+		if r := &o.Rows[i]; r.Contestant == contestant && r.Offered == 0 {
+			if found != nil {
+				return nil
+			}
+			found = r
+		}
+	}
+	return found
+}
+
+// scenario writes the whole table of one.
+func (m *markdown) scenario(o *outcome) {
+	m.printf("## %s\n\n", o.Title)
+	head := []string{"", "requests/s", "CPU us", "user + system", "CPU to " + ours, "p50 ms", "p99 ms", "p99.9 ms", "memory"}
+	offered := len(o.Rows) > 0 && o.Rows[0].Offered > 0
+	if offered {
+		head[1] = "answered/s of offered"
+	}
+	restart := o.Name == "restart"
+	if restart {
+		head = append(head, "first answer ms", "asked of upstream")
+	}
+	var rows [][]string
+	var notes []string
+	for i := range o.Rows {
+		r := &o.Rows[i]
+		if why := r.Lacks; why != "" || r.void() != "" {
+			if why == "" {
+				why = r.void()
+			}
+			notes = append(notes, fmt.Sprintf("%s: %s", r.label(), why))
+			continue
+		}
+		rows = append(rows, m.cells(o, r, restart))
+	}
+	m.table(head, rows)
+	if o.Name == "stampede" {
+		m.stampedes(o)
+	}
+	if len(notes) > 0 {
+		m.printf("Not measured: %s.\n\n", strings.Join(notes, "; "))
+	}
+}
+
+func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
+	at := func(figure func(*round) float64) float64 { s, _ := r.over(figure); return s.Median }
+	rps, _ := r.over(func(x *round) float64 { return x.RPS })
+	cpu, _ := r.over((*round).cpu)
+	mark := ""
+	if at(func(x *round) float64 { return x.Generator }) > generatorFull && r.Offered == 0 {
+		mark = "†"
+	}
+	asked := span(rps, thousands) + mark
+	if r.Offered > 0 {
+		asked += " of " + thousands(r.Offered)
+	}
+	compared := ""
+	if base := m.base(o, r); base != nil {
+		if s, ok := ratio(r, base, (*round).cpu); ok {
+			compared = span(s, func(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) })
+		}
+	}
+	cells := []string{
+		r.label(), asked, span(cpu, microseconds),
+		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
+		milliseconds(at(func(x *round) float64 { return x.Latency.P50 })), milliseconds(at(func(x *round) float64 { return x.Latency.P99 })),
+		milliseconds(at(func(x *round) float64 { return x.Latency.P999 })), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
+	}
+	if restart {
+		cells = append(cells, thousands(at(func(x *round) float64 { return x.Start })), thousands(at(func(x *round) float64 { return float64(x.Upstream) })))
+	}
+	return cells
+}
+
+// base is the row of ours that one is compared with: of the same variant and rate.
+func (m *markdown) base(o *outcome, r *row) *row {
+	for i := range o.Rows {
+		if b := &o.Rows[i]; b.Contestant == ours && b.Variant == r.Variant && b.Offered == r.Offered {
+			return b
+		}
+	}
+	return nil
+}
+
+// stampedes says how many of the requests of a stampede reached the upstream.
+func (m *markdown) stampedes(o *outcome) {
+	m.printf("Requests that reached the upstream, of each stampede:\n\n")
+	for i := range o.Rows {
+		if r := &o.Rows[i]; len(r.Rounds) > 0 && r.void() == "" {
+			s, _ := r.over(func(x *round) float64 { return float64(x.Upstream) })
+			m.printf("- %s: %s\n", r.label(), span(s, thousands))
+		}
+	}
+	m.printf("\n")
+}
+
+// pairs compares everybody with everybody in one scenario.
+func (m *markdown) pairs(name string) {
+	o := m.r.outcome(name)
+	if o == nil {
+		return
+	}
+	head := []string{"CPU of row to column"}
+	var rows [][]string
+	for i := range o.Rows {
+		a := &o.Rows[i]
+		if _, ok := a.over((*round).cpu); !ok {
+			continue
+		}
+		head = append(head, a.label())
+		cells := []string{a.label()}
+		for j := range o.Rows {
+			if _, ok := o.Rows[j].over((*round).cpu); !ok {
+				continue
+			}
+			cell := "-"
+			if s, ok := ratio(a, &o.Rows[j], (*round).cpu); ok && i != j {
+				cell = strconv.FormatFloat(s.Median, 'f', 2, 64)
+			}
+			cells = append(cells, cell)
+		}
+		rows = append(rows, cells)
+	}
+	m.printf("## Everybody beside everybody: %s\n\n", o.Title)
+	m.table(head, rows)
+}
+
+// proof shows that hits were hits.
+func (m *markdown) proof() {
+	var rows [][]string
+	for i := range m.r.Scenarios {
+		o := &m.r.Scenarios[i]
+		for j := range o.Rows {
+			r := &o.Rows[j]
+			if !o.Hits || len(r.Rounds) == 0 {
+				continue
+			}
+			x := &r.Rounds[len(r.Rounds)-1]
+			own := "has none"
+			if x.Hits != nil {
+				own = thousands(float64(*x.Hits))
+			}
+			rows = append(rows, []string{r.label() + ", " + o.Name, own, thousands(float64(x.Requests + x.Checked)), thousands(float64(x.Upstream)), thousands(float64(x.Checked))})
+		}
+	}
+	m.table([]string{"", "hits, own counter", "requests", "asked of upstream", "bodies compared"}, rows)
+	m.printf("The head of one hit of each, as it came:\n\n")
+	if o := m.r.outcome("hit-1k-c64"); o != nil {
+		for i := range o.Rows {
+			if r := &o.Rows[i]; r.Head != "" {
+				m.printf("%s\n\n    %s\n\n", r.label(), strings.ReplaceAll(strings.TrimSpace(strings.ReplaceAll(r.Head, "\r\n", "\n")), "\n", "\n    "))
+			}
+		}
+	}
+}
+
+// span writes median, least and most.
+func span(s spread, write func(float64) string) string {
+	least, most := write(s.Min), write(s.Max)
+	if least == most {
+		return write(s.Median)
+	}
+	return fmt.Sprintf("%s (%s to %s)", write(s.Median), least, most)
+}
+
+// thousands writes a whole number with commas.
+func thousands(f float64) string {
+	text := strconv.FormatInt(int64(math.Round(f)), 10)
+	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
+
+// microseconds writes three digits.
+func microseconds(f float64) string {
+	switch {
+	case f >= 100:
+		return thousands(f)
+	case f >= 10:
+		return strconv.FormatFloat(f, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(f, 'f', 2, 64)
+}
+
+// milliseconds writes microseconds as milliseconds.
+func milliseconds(us float64) string { return microseconds(us / 1000) }
+
+// bytesOf writes a size.
+func bytesOf(n int64) string {
+	switch f := float64(n); {
+	case n >= 10<<30:
+		return strconv.FormatFloat(f/(1<<30), 'f', 0, 64) + " GiB"
+	case n >= 1<<30:
+		return strconv.FormatFloat(f/(1<<30), 'f', 1, 64) + " GiB"
+	}
+	return strconv.FormatFloat(float64(n)/(1<<20), 'f', 0, 64) + " MiB"
+}
