@@ -96,14 +96,11 @@ func (o *options) choose() (p pace, chosen []stage, who []*contestant, err error
 	if o.each > 0 {
 		p.each = o.each
 	}
-	chosen = stages
+	chosen = p.of(stages)
 	if o.only != "" {
-		chosen, err = named(strings.Split(o.only, ","))
-	} else {
-		chosen = p.of(stages)
-	}
-	if err != nil {
-		return p, nil, nil, err
+		if chosen, err = named(strings.Split(o.only, ",")); err != nil {
+			return p, nil, nil, err
+		}
 	}
 	who = contestants
 	if o.who != "" {

@@ -38,7 +38,6 @@ type wrk struct {
 	url         string
 	connections int
 	fields      []string // NAME: VALUE
-	statuses    bool     // 304 is what is wanted, which wrk takes for no error
 }
 
 func (w wrk) run(ctx context.Context, core string, dir string, d time.Duration) (*run, error) {
