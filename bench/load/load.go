@@ -51,6 +51,8 @@ type Spec struct {
 	Seed uint64 `json:"seed"`
 	// Timeout is how long a server may take to answer a request that was sent. 0 = 10 s.
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
+	// Alone says that this process does nothing else meanwhile, which makes requests cheaper, above all those that come seldom: poll.Poller.
+	Alone bool `json:"-"`
 }
 
 // Pattern is a set of resources of a size, and how they are drawn.

@@ -75,8 +75,11 @@ func newRunner(spec Spec, addr netip.AddrPort) (*runner, error) {
 		Spec: spec, Statuses: map[int]int64{}, Errors: map[Failure]int64{}, FirstErrors: map[Failure]string{}, Patterns: make([]PatternResult, len(spec.Patterns)),
 	}
 	var err error
-	r.poller, err = poll.New()
-	return r, err
+	if r.poller, err = poll.New(); err != nil {
+		return nil, err
+	}
+	r.poller.Alone = spec.Alone
+	return r, nil
 }
 
 // schedule is when the requests of an open loop are due.

@@ -54,7 +54,7 @@ type command struct {
 }
 
 func parse(args []string, stderr io.Writer) (*command, error) {
-	c := &command{}
+	c := &command{spec: load.Spec{Alone: true}}
 	s := &c.spec
 	f := flag.NewFlagSet("loadgen", flag.ContinueOnError)
 	f.SetOutput(stderr)

@@ -52,7 +52,7 @@ func run(ctx context.Context, listen, as string, slow time.Duration, size int) e
 	case "origin":
 		s = &serve.Origin{Slow: slow}
 	case "floor":
-		s = &serve.Floor{Size: size}
+		s = &serve.Floor{Size: size, Alone: true}
 	case "nethttp":
 		s = &serve.NetHTTP{}
 	default:

@@ -19,7 +19,8 @@ import (
 // Floor answers every request with the same bytes, made beforehand: what it costs to read and to write them and nothing else, in one thread. Of
 // a request it only looks for the end, so it must have no body.
 type Floor struct {
-	Size int // of the body: it answers with /hit/SIZE/0
+	Size  int  // of the body: it answers with /hit/SIZE/0
+	Alone bool // this process does nothing else: Poller.Alone
 }
 
 // maxConns is how many connections are open at the same moment; those above are closed at once.
@@ -62,6 +63,7 @@ func (f *Floor) Serve(ctx context.Context, l net.Listener) error {
 	if s.poller, err = poll.New(); err != nil {
 		return err
 	}
+	s.poller.Alone = f.Alone
 	defer s.poller.Close()
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { s.poller.Wake(); close(stopped) })
