@@ -13,8 +13,9 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// resolve finds where HOST:PORT is. It is asked once, and the address is what is connected to: a name that means something else later is not asked again.
-// Unless remote is true, all addresses must be loopback: a name with others besides is refused. 0.0.0.0 is not: it is this machine, but not by what it says.
+// resolve finds where HOST:PORT is. It is asked once, and the address is what is connected to: a name that means something else later is not asked
+// again. Unless remote is true, all addresses must be loopback: a name with others besides is refused. 0.0.0.0 is not: it is this machine, but not by
+// what it says.
 func resolve(ctx context.Context, lookup func(context.Context, string) ([]netip.Addr, error), addr string, remote bool) (netip.AddrPort, error) {
 	host, number, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -37,7 +38,7 @@ func resolve(ctx context.Context, lookup func(context.Context, string) ([]netip.
 	for _, ip := range all {
 		ip = ip.Unmap()
 		if !ip.IsLoopback() && !remote {
-			return netip.AddrPort{}, fmt.Errorf("load: %s is %s, which is not loopback: only this machine is sent load, unless AllowRemote (-allow-remote) says otherwise", host, ip)
+			return netip.AddrPort{}, fmt.Errorf("load: %s is %s, which is not loopback, and -allow-remote (AllowRemote) is not set", host, ip)
 		}
 		if ip.Is4() && !first.Is4() {
 			first = ip // what most servers listen on

@@ -56,13 +56,13 @@ func (k *keys) draw() (r body.Resource, pattern int) {
 	return r, pattern
 }
 
-// zipf draws ranks from 1 to n, each in proportion to 1/rank^s, by rejection-inversion: W. Hörmann and G. Derflinger, "Rejection-inversion to generate variates
-// from monotone discrete distributions", ACM TOMACS 6 (1996) 169-184. It takes any exponent above 0, where rand.Zipf takes those above 1,
-// and needs no table.
+// zipf draws ranks from 1 to n, each in proportion to 1/rank^s, by rejection-inversion: W. Hörmann and G. Derflinger, "Rejection-inversion to
+// generate variates from monotone discrete distributions", ACM TOMACS 6 (1996) 169-184. It takes any exponent above 0, where rand.Zipf takes those
+// above 1, and needs no table.
 //
-// The idea: the area under h(x) = x^-s from rank-½ to rank+½ is at least h(rank), as h is convex. A point is drawn evenly from the whole area, whose integral has an
-// inverse; its rank is the nearest, and is taken when the point is in the part of the area that is as large as h(rank), which it nearly
-// always is.
+// The idea: the area under h(x) = x^-s from rank-½ to rank+½ is at least h(rank), as h is convex. A point is drawn evenly from the whole area, whose
+// integral has an inverse; its rank is the nearest, and is taken when the point is in the part of the area that is as large as h(rank), which it
+// nearly always is.
 type zipf struct {
 	s, n       float64
 	low, high  float64 // of the integral, up to the first rank and the last

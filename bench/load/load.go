@@ -1,12 +1,13 @@
 // Package load sends requests for the resources of package body to an HTTP server, and says how long it took to answer and whether it was right.
 //
-// It is for what wrk and h2load cannot do. In an open loop the requests come at times that do not depend on the answers, as those of many clients do, and
-// latency counts from the time that a request was scheduled for: one that waits because the server keeps every connection busy has waited for
-// the server. (A closed loop sends the next request when the last is answered, so a server that stalls is asked less while it does, and its stall is seen
-// once per connection: what Gil Tene called coordinated omission.) Keys are drawn by Zipf's law, as those of the web are, or are all different. Bodies are compared
-// with what they must be.
+// It is for what wrk and h2load cannot do. In an open loop the requests come at times that do not depend on the answers, as those of many clients do,
+// and latency counts from the time that a request was scheduled for: one that waits because the server keeps every connection busy has waited for the
+// server. (A closed loop sends the next request when the last is answered, so a server that stalls is asked less while it does, and its stall is seen
+// once per connection: what Gil Tene called coordinated omission.) Keys are drawn by Zipf's law, as those of the web are, or are all different.
+// Bodies are compared with what they must be.
 //
-// One thread does it all, around package poll: it costs a few microseconds per request, and what it costs is in the Result. It is made for a core of its own.
+// One thread does it all, around package poll: it costs a few microseconds per request, and what it costs is in the Result. It is made for a core of
+// its own.
 package load
 
 import (
@@ -174,7 +175,8 @@ func (p Pattern) String() string {
 	return fmt.Sprintf("/%s/%d/ (%s from %d, weight %g)", p.Kind, p.Size, what, p.FirstID, max(p.Weight, 0))
 }
 
-// Run sends what the spec says, until it is done or ctx is. What goes wrong between it and the server is in the Result; an error is that it could not begin.
+// Run sends what the spec says, until it is done or ctx is. What goes wrong between it and the server is in the Result; an error is that it could not
+// begin.
 func Run(ctx context.Context, spec Spec) (*Result, error) {
 	spec, err := spec.prepare()
 	if err != nil {

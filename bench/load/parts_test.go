@@ -162,7 +162,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// The watcher goes on after connections that are closed, and ends with its context.
+// The watcher goes on after connections that are closed.
 func TestWatchGoesOn(t *testing.T) {
 	addr := faulty(t, func(w io.Writer, path string, n int64) bool {
 		switch n % 3 {
@@ -175,14 +175,23 @@ func TestWatchGoesOn(t *testing.T) {
 		right(w, path)
 		return true
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
-	w, err := Watch(ctx, WatchSpec{Addr: addr, Rate: 500, Resources: []body.Resource{{Kind: body.Hit, Size: 10}}})
+	w, err := Watch(context.Background(), WatchSpec{Addr: addr, Rate: 1000, MaxRequests: 30, Resources: []body.Resource{{Kind: body.Hit, Size: 10}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.Checked < 3 || w.Wrong != 0 || w.Errors[FailRead] < 6 {
+	if w.Checked != 10 || w.Wrong != 0 || w.Errors[FailRead] != 20 {
 		t.Errorf("%+v", w)
+	}
+}
+
+// It ends with its context, whatever it waits for, and does not blame the server for it.
+func TestWatchEnds(t *testing.T) {
+	addr, _ := origin(t, time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	w, err := Watch(ctx, WatchSpec{Addr: addr, Resources: []body.Resource{{Kind: body.Slow, Size: 10}}})
+	if err != nil || w.Checked != 0 || len(w.Errors) != 0 {
+		t.Errorf("%+v, %v", w, err)
 	}
 }
 

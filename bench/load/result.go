@@ -39,8 +39,8 @@ type Result struct {
 	Reconnects int64 `json:"reconnects"`
 	// Unanswered is how many requests had been sent at the end and were not answered.
 	Unanswered int64 `json:"unanswered"`
-	// Latency is from when a request was due, which in a closed loop is when it was sent, to the end of its response. It has the age so far of those that timed
-	// out, and in an open loop of those that were unanswered or not even sent at the end.
+	// Latency is from when a request was due, which in a closed loop is when it was sent, to the end of its response. It has the age so far of those
+	// that timed out, and in an open loop of those that were unanswered or not even sent at the end.
 	Latency  Latency         `json:"latency"`
 	Patterns []PatternResult `json:"patterns"` // as in Spec
 	Open     *OpenLoop       `json:"open,omitempty"`

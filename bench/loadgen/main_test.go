@@ -36,7 +36,8 @@ func TestModes(t *testing.T) {
 		says string
 	}{
 		{"-max-requests 30 -connections 3 -check 1 -pattern kind=hit,size=100,keys=10,zipf=1", 30, "over 3 connections, closed loop, /hit/100/ (10 keys by Zipf 1 from 0, weight 1), at most 30 requests"},
-		{"-duration 100ms -rate 200 -pattern unique,first=7", 20, "open loop of 200 requests/s, /hit/1024/ (another key each from 7, weight 1), for 100ms after 0s, about 20 requests"},
+		{"-duration 10s -max-requests 20 -rate 200 -pattern unique,first=7", 20,
+			"open loop of 200 requests/s, /hit/1024/ (another key each from 7, weight 1), for 10s after 0s, at most 20 requests"},
 		{"-mode warm -connections 2 -pattern size=10,keys=25", 25, "once for each key"},
 		{"-mode stampede -connections 12 -pattern kind=slow,size=10,first=3", 12, "12 times at once for /slow/10/3"},
 		{"-mode check -rate 1000 -max-requests 15 -field ETag -pattern size=10,keys=3", 15, "1000 checks/s of 3 keys"},

@@ -1,7 +1,7 @@
 // Command origin is a server for benchmarks (package serve): the origin behind every proxy, or one of the floors that they are held against.
 //
-// It listens on loopback alone, prints http://ADDRESS once it does, and ends at SIGTERM. Run it in the bench directory:
-// go run ./origin -listen 127.0.0.1:8001 -slow 1s; then http://127.0.0.1:8001/hit/1024/17 is a body of 1024 bytes, and /counts says how many were asked for.
+// It listens on loopback alone, prints http://ADDRESS once it does, and ends at SIGTERM. Run it in the bench directory: go run ./origin -listen
+// 127.0.0.1:8001 -slow 1s; then http://127.0.0.1:8001/hit/1024/17 is a body of 1024 bytes, and /counts says how many were asked for.
 package main
 
 import (

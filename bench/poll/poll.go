@@ -2,8 +2,8 @@
 // generator are written around, so that what is measured is the server between them.
 //
 // It is epoll of Linux, level-triggered: whoever reads less than there is hears of it again. The sockets do not block; Read and Write go to the
-// kernel without telling the scheduler of Go, which may be done because they return at once. Wait tells it, as it may take long, unless it is Alone. A Poller is for
-// the goroutine that owns it, but for Wake.
+// kernel without telling the scheduler of Go, which may be done because they return at once. Wait tells it, as it may take long, unless it is Alone.
+// A Poller is for the goroutine that owns it, but for Wake.
 package poll
 
 import (
@@ -29,8 +29,9 @@ type Event struct {
 
 // Poller waits for sockets.
 type Poller struct {
-	// Alone has Wait not tell the scheduler of Go either, which then does not look for other work each time, and not take 20 µs of CPU for it. Other goroutines
-	// wait up to 10 ms for the scheduler to interrupt Wait when there is no other processor (GOMAXPROCS): it is for programs that do nothing else.
+	// Alone has Wait not tell the scheduler of Go either, which else takes the processor away each time, and has to be asked for it again: a third of
+	// the CPU time of a server that is asked now and then. Other goroutines wait up to 10 ms for the scheduler to interrupt Wait where there is no
+	// other processor (GOMAXPROCS), so it is for programs that do nothing else.
 	Alone bool
 
 	epoll, wake int
@@ -89,8 +90,8 @@ func (p *Poller) control(op, fd, tag int, what uint32) error {
 	return nil
 }
 
-// Wait returns what has happened, at most 256 at once and valid until the next call, or nothing after a time or by Wake. A negative time is for ever. It is
-// as exact as the timers of the kernel: PreciseTimers.
+// Wait returns what has happened, at most 256 at once and valid until the next call, or nothing after a time or by Wake. A negative time is for ever.
+// It is as exact as the timers of the kernel: PreciseTimers.
 func (p *Poller) Wait(atMost time.Duration) ([]Event, error) {
 	var limit *unix.Timespec
 	if atMost >= 0 {

@@ -17,8 +17,8 @@ import (
 	"cacheproxy/bench/body"
 )
 
-// Origin answers GET and HEAD of every resource of package body, over connections that are kept, and GET of CountsPath with its Counts. Of the fields of a
-// request it knows If-None-Match, Connection and Content-Length: bodies of requests are read and forgotten.
+// Origin answers GET and HEAD of every resource of package body, over connections that are kept, and GET of CountsPath with its Counts. Of the fields
+// of a request it knows If-None-Match, Connection and Content-Length: bodies of requests are read and forgotten.
 type Origin struct {
 	Slow time.Duration // how long resources of kind slow take
 
