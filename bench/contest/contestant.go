@@ -66,6 +66,7 @@ type setup struct {
 	CacheMiB          int // how much it may keep
 	Size              int // of the body in bytes that a fixed one answers with
 	Objects           int // about how many
+	Size              int // of the body of a fixed contestant
 	With              map[feature]bool
 	LogFile           string
 	RedisPort         int // with inRedis, or with surviving

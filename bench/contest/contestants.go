@@ -13,7 +13,7 @@ import (
 )
 
 // contestants are all of them, in the order of tables.
-var contestants = []*contestant{&nginx, &varnish, &haproxy}
+var contestants = []*contestant{&nginx, &varnish, &haproxy, &squid, &trafficServer, &cacheproxy, &floor, &netHTTP}
 
 // contestantNamed is nil for a name that nobody has.
 func contestantNamed(name string) *contestant {
@@ -33,6 +33,9 @@ func find(program string) (string, error) {
 	}
 	return found, err
 }
+
+// trimmed is what a command has written, without the line feed.
+func trimmed(out []byte) string { return strings.TrimSpace(string(out)) }
 
 // versionLine runs a program for the line of its output, or of what it says on standard error, that contains part.
 func versionLine(part string, args ...string) func(ctx context.Context, program string) (string, error) {

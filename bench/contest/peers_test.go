@@ -82,7 +82,7 @@ func startBench(t *testing.T, c *contestant) *bench {
 	}
 	t.Log(version)
 	b.s.Host, b.s.OriginHost = "127.0.0.1", "127.0.0.1"
-	b.s.CacheMiB, b.s.Objects, b.s.LimitPerSecond = 512, 2000, 1_000_000
+	b.s.CacheMiB, b.s.Objects, b.s.LimitPerSecond, b.s.Size = 512, 2000, 1_000_000, 1024
 	b.s.CertFile, b.s.KeyFile, b.s.PEMFile = certificate(t)
 	b.origin, b.s.OriginPort = startOrigin(t)
 	return b
@@ -324,7 +324,7 @@ func (b *bench) checkHits(t *testing.T, c *http.Client, url string) {
 	t.Helper()
 	sizes, times := []int{1 << 10, 16 << 10, 64 << 10, 1 << 20}, 3
 	if b.c.fixed {
-		sizes = []int{1024}
+		sizes = []int{b.s.Size}
 	}
 	for _, size := range sizes {
 		r := body.Resource{Kind: body.Hit, Size: size, ID: 1}

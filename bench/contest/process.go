@@ -75,7 +75,7 @@ func startInstance(ctx context.Context, c *contestant, s setup, core int) (_ *in
 func render(c *contestant, s setup) error {
 	for _, name := range c.files {
 		from := path.Join("peers", c.name, name)
-		t, err := template.New(name).Option("missingkey=error").ParseFS(peerFiles, from)
+		t, err := template.New(name).Funcs(template.FuncMap{"dir": filepath.Dir, "base": filepath.Base}).ParseFS(peerFiles, from)
 		if err != nil {
 			return fmt.Errorf("contest: %w", err)
 		}
