@@ -45,7 +45,7 @@ const (
 	accessLog feature = "accesslog" // writes a line of each request to LogFile
 	inRedis   feature = "redis"     // keeps what it stores in Redis alone
 	limiting  feature = "limit"     // holds each client to a number of requests that it never reaches
-	surviving feature = "restart"   // has what it stored after it was stopped and started
+	surviving feature = "restart"   // has, after it was stopped and started, what it stored seconds before
 )
 
 // setup is what templates of configurations, and commands, are told. Where a program gives up root, others than root must be able to enter Dir

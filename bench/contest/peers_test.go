@@ -471,7 +471,7 @@ func (b *bench) checkAccessLog(t *testing.T) {
 // checkSurviving expects what was stored before a stop after the next start.
 func (b *bench) checkSurviving(t *testing.T) {
 	b.checkFromCache(t)
-	time.Sleep(300 * time.Millisecond) // what is written behind
+	time.Sleep(4 * time.Second) // what is written behind, or once a second
 	b.stop(t)
 	b.start(t)
 	time.Sleep(time.Second) // some look through what they have in the background
