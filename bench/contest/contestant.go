@@ -64,7 +64,6 @@ type setup struct {
 	CertFile, KeyFile string // of localhost; PEMFile has both
 	PEMFile           string
 	CacheMiB          int // how much it may keep
-	Size              int // of the body in bytes that a fixed one answers with
 	Objects           int // about how many
 	Size              int // of the body of a fixed contestant
 	With              map[feature]bool
