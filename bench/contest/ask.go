@@ -91,7 +91,7 @@ func arguments(s *load.Spec, mode string) []string {
 		"-json", "-mode", mode, "-addr", s.Addr, "-connections", strconv.Itoa(s.Connections), "-seed", strconv.FormatUint(s.Seed, 10),
 	}
 	if mode == "run" {
-		args = append(args, "-duration", s.Duration.String(), "-rate", strconv.FormatFloat(s.Rate, 'f', -1, 64), "-poisson="+strconv.FormatBool(s.Poisson))
+		args = append(args, "-duration", s.Duration.String(), "-spin", "100us", "-rate", strconv.FormatFloat(s.Rate, 'f', -1, 64), "-poisson="+strconv.FormatBool(s.Poisson))
 	}
 	for _, p := range s.Patterns {
 		args = append(args, "-pattern", fmt.Sprintf("kind=%s,size=%d,keys=%d,first=%d,zipf=%g,weight=%g,unique=%t",

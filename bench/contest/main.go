@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -35,6 +36,7 @@ type options struct {
 	only, who string
 	report    bool
 	page      bool
+	profile   string
 	rounds    int
 	each      time.Duration
 }
@@ -50,6 +52,7 @@ func main() {
 	flag.DurationVar(&o.each, "each", 0, "length of a measurement; 0 = 2s, or 1s with -quick")
 	flag.BoolVar(&o.report, "report", false, "measure nothing: make tables and plots of the results that are there")
 	flag.BoolVar(&o.page, "page", false, "with -report: the parts of README.md and docs/performance.md too")
+	flag.StringVar(&o.profile, "profile", "", "the name of a scenario: compare nobody, and take profiles of cacheproxy in it instead, each as long as -each (5s)")
 	flag.Parse()
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -73,6 +76,9 @@ func (o *options) run(ctx context.Context) error {
 			return err
 		}
 		return o.write(r)
+	}
+	if o.profile != "" {
+		return o.profileOurs(ctx, cmp.Or(o.each, 5*time.Second))
 	}
 	p, stages, who, err := o.choose()
 	if err != nil {
@@ -101,6 +107,7 @@ func (o *options) choose() (p pace, chosen []stage, who []*contestant, err error
 		if chosen, err = named(strings.Split(o.only, ",")); err != nil {
 			return p, nil, nil, err
 		}
+		chosen = p.paced(chosen)
 	}
 	who = contestants
 	if o.who != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"cacheproxy/bench/body"
@@ -47,8 +48,7 @@ type stage struct {
 	variants  [][]feature
 	only      []string // contestants; nil: all who can
 	fixed     bool     // who has no cache is measured too, for comparison
-	quick     bool
-	tls       bool // they are asked over TLS
+	tls       bool     // they are asked over TLS
 	scenarios []scenario
 }
 
@@ -60,7 +60,7 @@ const (
 )
 
 var stages = []stage{
-	{name: "base", variants: [][]feature{nil}, fixed: true, quick: true, scenarios: []scenario{
+	{name: "base", variants: [][]feature{nil}, fixed: true, scenarios: []scenario{
 		{name: "hit-1k-c1", title: "hit, 1 KB, 1 connection", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 1},
 		{name: "hit-1k-c16", title: "hit, 1 KB, 16 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 16},
 		{name: "hit-1k-c64", title: "hit, 1 KB, 64 connections", kind: byWrk, quick: true, body: body.Hit, size: kib, keys: 1, connections: 64},
@@ -71,13 +71,13 @@ var stages = []stage{
 		{name: "hit-1m", title: "hit, 1 MB, 64 connections", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64},
 		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
 	}},
-	{name: "keys", variants: [][]feature{nil}, quick: true, scenarios: []scenario{
+	{name: "keys", variants: [][]feature{nil}, scenarios: []scenario{
 		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64},
 		{name: "pass", title: "passed through, 1 KB, nothing stored", kind: byWrk, quick: true, body: body.Pass, size: kib, keys: 1, connections: 64},
 		{name: "miss", title: "miss, 1 KB, stored", kind: byLoadgen, quick: true, body: body.Hit, size: kib, unique: true, connections: 64},
 		{name: "stampede", title: "1,000 requests at once for a cold key, upstream takes 1 s", kind: byStampede, quick: true, body: body.Slow, size: kib, connections: 1000},
 	}},
-	{name: "tls", variants: [][]feature{{overTLS}}, quick: true, tls: true, scenarios: []scenario{
+	{name: "tls", variants: [][]feature{{overTLS}}, tls: true, scenarios: []scenario{
 		{name: "tls-hit", title: "hit over TLS, 1 KB, 64 connections", kind: byWrk, quick: true, body: body.Hit, size: kib, keys: 1, connections: 64},
 	}},
 	{name: "http2", variants: [][]feature{{overTLS, overHTTP2}}, tls: true, scenarios: []scenario{
@@ -92,7 +92,7 @@ var stages = []stage{
 	{name: "redis", variants: [][]feature{{inRedis}}, scenarios: []scenario{
 		{name: "redis-hit", title: "hit in Redis, 1 KB, 64 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 64},
 	}},
-	{name: "mixed", variants: [][]feature{nil}, only: []string{"cacheproxy", "nginx", "varnish"}, quick: true, scenarios: []scenario{
+	{name: "mixed", variants: [][]feature{nil}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
 		{name: "mixed", title: "open loop: 90 % hits (Zipf over 100,000), 5 % misses, 5 % passed through", kind: byLoadgen, quick: true,
 			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256,
 			rates: []float64{1_000, 2_500, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000}, shortRates: []float64{5_000, 15_000, 30_000}},
@@ -120,20 +120,23 @@ var (
 // of are the stages and scenarios that are measured at this pace.
 func (p pace) of(all []stage) (chosen []stage) {
 	for _, st := range all {
-		var scenarios []scenario
-		for _, sc := range st.scenarios {
-			if p.quick && !sc.quick {
-				continue
-			}
-			if p.quick && sc.shortRates != nil {
-				sc.rates = sc.shortRates
-			}
-			scenarios = append(scenarios, sc)
-		}
-		if len(scenarios) > 0 && (st.quick || !p.quick) {
-			st.scenarios = scenarios
+		st.scenarios = slices.DeleteFunc(slices.Clone(st.scenarios), func(sc scenario) bool { return p.quick && !sc.quick })
+		if len(st.scenarios) > 0 {
 			chosen = append(chosen, st)
 		}
 	}
-	return chosen
+	return p.paced(chosen)
+}
+
+// paced are stages with fewer rates, when there is little time.
+func (p pace) paced(all []stage) []stage {
+	for i := range all {
+		all[i].scenarios = slices.Clone(all[i].scenarios)
+		for j := range all[i].scenarios {
+			if sc := &all[i].scenarios[j]; p.quick && sc.shortRates != nil {
+				sc.rates = sc.shortRates
+			}
+		}
+	}
+	return all
 }
