@@ -50,7 +50,7 @@ func TestFloorFindsTheEnds(t *testing.T) {
 
 // A client that does not read has no more sent than there is room for, and everything once it does; the others are served meanwhile.
 func TestFloorWaitsForSlowReaders(t *testing.T) {
-	const size, times = 1 << 20, 30 // more than sockets have room for
+	const size, times = 1 << 20, 16 // more than sockets have room for
 	addr := start(t, &Floor{Size: size})
 	slow := dial(t, addr)
 	if _, err := io.WriteString(slow, strings.Repeat(get, times)); err != nil {
