@@ -136,3 +136,50 @@ func TestFailuresAreFound(t *testing.T) {
 		})
 	}
 }
+
+// A server may close a connection that has nothing to do, without a word: that is no failure, unless a request was under way already.
+func TestIdleConnectionsMayClose(t *testing.T) {
+	addr := faulty(t, func(w io.Writer, path string, n int64) bool {
+		right(w, path)
+		return false
+	})
+	r := run(t, Spec{Addr: addr, Connections: 2, Rate: 200, MaxRequests: 20, Check: 1, Patterns: []Pattern{{Kind: body.Hit, Size: 100}}})
+	if r.Reconnects < 10 || r.Requests+r.Errors[FailRead] != 20 || r.Failed() != r.Errors[FailRead] {
+		t.Error(r)
+	}
+}
+
+// A server that goes away is called again now and then until the end, and everything that was due meanwhile counts.
+func TestServerGoesAway(t *testing.T) {
+	for _, rate := range []float64{0, 1000} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			conn, err := l.Accept()
+			l.Close()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for range 10 {
+				if _, err := http.ReadRequest(in); err != nil {
+					return
+				}
+				right(conn, "/hit/100/0")
+			}
+		}()
+		r := run(t, Spec{Addr: l.Addr().String(), Duration: 200 * time.Millisecond, Rate: rate, Patterns: []Pattern{{Kind: body.Hit, Size: 100}}})
+		<-gone
+		if n := r.Errors[FailConnect]; r.Requests != 10 || n < 1 || n > 20 {
+			t.Error(r)
+		}
+		if o := r.Open; rate > 0 && (o.Scheduled != 200 || o.Backlog < 185 || r.Latency.Count < 198) {
+			t.Errorf("%+v: %s", o, r)
+		}
+	}
+}

@@ -287,3 +287,18 @@ func TestResultsAreReadAgain(t *testing.T) {
 		last = q
 	}
 }
+
+func TestDescribe(t *testing.T) {
+	for want, spec := range map[string]Spec{
+		"to a:1 over 1 connections, closed loop, /hit/10/ (1 keys from 0, weight 1), for 1m0s after 5s, as many requests as are answered": {
+			Addr: "a:1", Duration: time.Minute, Warmup: 5 * time.Second, Patterns: []Pattern{{Kind: body.Hit, Size: 10, Weight: 1}},
+		},
+		"to a:1 over 9 connections, open loop of 2.5 requests/s (Poisson), /hit/10/ (5 keys by Zipf 0.8 from 3, weight 1), at most 7 requests": {
+			Addr: "a:1", Connections: 9, Rate: 2.5, Poisson: true, MaxRequests: 7, Patterns: []Pattern{{Kind: body.Hit, Size: 10, Keys: 5, FirstID: 3, Zipf: 0.8, Weight: 1}},
+		},
+	} {
+		if got := spec.Describe(); got != want {
+			t.Errorf("%s\n%s", got, want)
+		}
+	}
+}
