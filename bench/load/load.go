@@ -52,6 +52,9 @@ type Spec struct {
 	Seed uint64 `json:"seed"`
 	// Timeout is how long a server may take to answer a request that was sent. 0 = 10 s.
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
+	// Spin is how long before a request of an open loop is due the thread keeps awake, for a machine that wakes it late: OpenLoop.Oversleep. It costs CPU time,
+	// which whoever shares the core lacks. 0 = it sleeps.
+	Spin time.Duration `json:"spin_ns,omitempty"`
 	// Alone says that this process does nothing else meanwhile, which makes requests cheaper, above all those that come seldom: poll.Poller.
 	Alone bool `json:"-"`
 }
@@ -90,7 +93,7 @@ func (s Spec) prepare() (Spec, error) {
 	switch {
 	case s.Connections < 1 || s.Connections > maxConnections:
 		return s, fmt.Errorf("load: %d connections: there are from 1 to %d", s.Connections, maxConnections)
-	case s.Duration < 0 || s.Warmup < 0 || s.MaxRequests < 0 || s.Timeout < 0 || s.Rate < 0:
+	case s.Duration < 0 || s.Warmup < 0 || s.MaxRequests < 0 || s.Timeout < 0 || s.Rate < 0 || s.Spin < 0:
 		return s, errors.New("load: a duration, a rate or a number of requests is negative")
 	case s.Duration == 0 && s.MaxRequests == 0:
 		return s, errors.New("load: neither a duration nor a number of requests ends it")

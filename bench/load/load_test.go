@@ -263,7 +263,7 @@ func TestNobodyListens(t *testing.T) {
 
 func TestResultsAreReadAgain(t *testing.T) {
 	addr, _ := origin(t, 0)
-	r := run(t, Spec{Addr: addr, Connections: 2, Duration: 50 * time.Millisecond, Rate: 2000, Patterns: []Pattern{{Kind: body.Hit, Size: 10}, {Kind: body.Pass, Size: 20}}})
+	r := run(t, Spec{Addr: addr, Connections: 2, Duration: 50 * time.Millisecond, Rate: 2000, Spin: time.Millisecond, Patterns: []Pattern{{Kind: body.Hit, Size: 10}, {Kind: body.Pass, Size: 20}}})
 	text, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)

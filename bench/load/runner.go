@@ -185,7 +185,7 @@ func (r *runner) issue() {
 func (r *runner) sleep() time.Duration {
 	until := min(r.beat, r.stop)
 	if r.Rate > 0 && len(r.idle) > 0 && !r.exhausted() {
-		until = min(until, r.schedule.due())
+		until = min(until, r.schedule.due()-r.Spin)
 	}
 	r.clock()
 	return max(0, until-r.now)
