@@ -140,12 +140,13 @@ type process struct {
 	out  string // file of what it writes to its standard output and error
 	cmd  *exec.Cmd
 	done chan struct{} // closed once it has ended
+	wait time.Duration // how long it may take to end
 	err  error         // how it has ended; valid after done
 }
 
 // startProcess runs argv in dir, pinned to core unless that is negative.
 func startProcess(dir, out string, argv []string, core int) (*process, error) {
-	p := &process{argv: argv, out: filepath.Join(dir, out), done: make(chan struct{})}
+	p := &process{argv: argv, out: filepath.Join(dir, out), done: make(chan struct{}), wait: stopWait}
 	if core >= 0 {
 		argv = append([]string{"taskset", "-c", strconv.Itoa(core)}, argv...) // taskset becomes the program: no process more
 	}
@@ -184,11 +185,11 @@ func (p *process) ended() bool {
 	}
 }
 
-// stop asks the head of the group to end, and after stopWait kills all that is left.
+// stop asks the head of the group to end, and after p.wait kills all that is left.
 func (p *process) stop() error {
 	all := descent(p.group()) // now: a child in a group of its own cannot be found once its parent has ended
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	for deadline := time.Now().Add(stopWait); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(p.wait); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if p.ended() && len(remaining(all)) == 0 && len(descent(p.group())) == 0 {
 			return nil
 		}
