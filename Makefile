@@ -26,6 +26,11 @@ CONSISTENCY ?= 60s
 SEED ?=
 # make image
 IMAGE ?= cacheproxy:$(VERSION)
+# make bench, make profile
+QUICK ?=
+WHO ?=
+ONLY ?=
+SCENARIO ?= hit-1k-c64
 # make microbench, make bench-compare
 BENCH ?= .
 BENCHTIME ?= 1s
@@ -83,6 +88,7 @@ man: ## write the man pages to bin/man
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	.ci/fuzz $(FUZZTIME)
+	cd bench && ../.ci/fuzz $(FUZZTIME)
 
 .PHONY: conformance
 conformance: build needs ## pass http-cache-tests through the binary and compare with bench/conformance/expected.json
@@ -107,6 +113,20 @@ h2spec: build ## pass h2spec through the binary, over net/http alone too, and co
 .PHONY: consistency
 consistency: needs ## hold purges' receipts against what replicas serve: in orders of events, and for CONSISTENCY (60s) in any, with faults; SEED repeats one
 	go test -tags consistency -v -count=1 -parallel 16 -timeout 3h ./cmd/cacheproxy/internal/consistency -args -for '$(CONSISTENCY)' $(if $(SEED),-seed '$(SEED)')
+
+.PHONY: bench
+bench: ## measure cacheproxy beside its peers (under 40 min; QUICK=1: under 5): bench/results; WHO and ONLY name contestants and scenarios, with commas between
+	@bench/needs
+	cd bench && go build -o ../bin/contest ./contest && exec ../bin/contest $(if $(QUICK),-quick) $(if $(WHO),-who '$(WHO)') $(if $(ONLY),-only '$(ONLY)')
+
+.PHONY: bench-page
+bench-page: ## put what make bench has found out into README.md, and draw it again
+	cd bench && go run ./contest -report -page
+
+.PHONY: profile
+profile: ## take profiles and flame graphs of cacheproxy in SCENARIO (hit-1k-c64) of the contest: bench/results/profiles
+	@bench/needs
+	cd bench && go build -o ../bin/contest ./contest && exec ../bin/contest -profile '$(SCENARIO)'
 
 .PHONY: microbench
 microbench: ## run the Go benchmarks of PKGS (./...) matching BENCH for BENCHTIME each
