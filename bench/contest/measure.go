@@ -55,6 +55,9 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 	if err != nil {
 		return nil, err
 	}
+	if err := c.catchUp(ctx, sc, e, &after, before, sent.Requests+seen.checked); err != nil {
+		return nil, err
+	}
 	memory, err := resident(e.running.pids())
 	if err != nil {
 		return nil, err
@@ -100,6 +103,22 @@ func (c *contest) read(ctx context.Context, e *entry, first bool) (x counters, e
 	}
 	return x, err
 }
+
+// catchUp waits until a contestant's own counter has all hits: some add up what their threads have counted only now and then.
+func (c *contest) catchUp(ctx context.Context, sc *scenario, e *entry, after *counters, before counters, want int64) error {
+	for end := time.Now().Add(counterWait); sc.hits() && after.hits != nil && *after.hits-*before.hits < want && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+		n, err := e.c.hits(ctx, e.s)
+		if err != nil {
+			return err
+		}
+		after.hits = &n
+	}
+	return nil
+}
+
+// counterWait is how long that may take.
+const counterWait = 3 * time.Second
 
 // roundOf compares two looks. The processor time is that of all requests still: share divides it.
 func roundOf(sent *run, before, after counters) *round {

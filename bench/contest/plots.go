@@ -126,24 +126,22 @@ func bars(r *results, o *outcome, title string) (p *plot.Plot, n int) {
 	p.X.Label.Text = "CPU microseconds a request"
 	p.X.Min, p.Y.Min, p.Y.Max = 0, -0.6, float64(len(all))-0.4
 	var names []plot.Tick
-	for i, b := range all {
-		y := float64(i)
-		names = append(names, plot.Tick{Value: y, Label: b.name})
-		p.Add(
-			&plotter.Polygon{Color: hue(b.name), XYs: []plotter.XYs{{{X: 0, Y: y - 0.36}, {X: b.s.Median, Y: y - 0.36}, {X: b.s.Median, Y: y + 0.36}, {X: 0, Y: y + 0.36}}}},
-			figure.Line(figure.Black, 1, nil, plotter.XYs{{X: b.s.Min, Y: y}, {X: b.s.Max, Y: y}}),
-		)
-	}
 	if len(all) == 0 {
 		return p, 0
 	}
 	// A value far beyond all others would leave them no room: its bar is cut, and its number says what it is.
-	reach := cut(all[0].s.Max, second(len(all), func(i int) float64 { return all[i].s.Max }))
+	reach := cut(all[0].s.Median, second(len(all), func(i int) float64 { return all[i].s.Median }))
+	p.X.Max = reach * 1.35
 	for i, b := range all {
-		at := min(b.s.Max, reach)
-		p.Add(figure.Label(figure.Black, text.XLeft, plotter.XY{X: at + reach*0.02, Y: float64(i) - 0.22}, microseconds(b.s.Median)))
+		y := float64(i)
+		names = append(names, plot.Tick{Value: y, Label: b.name})
+		end := min(b.s.Median, reach*1.1)
+		p.Add(
+			&plotter.Polygon{Color: hue(b.name), XYs: []plotter.XYs{{{X: 0, Y: y - 0.36}, {X: end, Y: y - 0.36}, {X: end, Y: y + 0.36}, {X: 0, Y: y + 0.36}}}},
+			figure.Line(figure.Black, 1, nil, plotter.XYs{{X: min(b.s.Min, reach*1.15), Y: y}, {X: min(b.s.Max, reach*1.15), Y: y}}),
+			figure.Label(figure.Black, text.XRight, plotter.XY{X: p.X.Max, Y: y - 0.22}, microseconds(b.s.Median)),
+		)
 	}
-	p.X.Max = reach * 1.18
 	p.Y.Tick.Marker = plot.ConstantTicks(names)
 	p.Y.LineStyle.Width, p.Y.Tick.Length = 0, 0
 	p.X.Tick.Marker = round125(5)
