@@ -34,7 +34,7 @@ var cacheproxy = contestant{
 		return [][]string{command}
 	},
 	hits: cacheproxyHits,
-	can:  []feature{overTLS, overHTTP2, accessLog, inRedis, limiting, surviving},
+	can:  []feature{overTLS, overHTTP2, accessLog, inRedis, limiting, surviving, collapsing, revalidating},
 }
 
 // cacheproxyHits adds up what /metrics has of the outcome hit, from each tier.

@@ -15,16 +15,6 @@ import (
 // contestants are all of them, in the order of tables.
 var contestants = []*contestant{&nginx, &varnish, &haproxy, &squid, &trafficServer, &cacheproxy, &floor, &netHTTP}
 
-// contestantNamed is nil for a name that nobody has.
-func contestantNamed(name string) *contestant {
-	for _, c := range contestants {
-		if c.name == name {
-			return c
-		}
-	}
-	return nil
-}
-
 // find says where program is: Debian keeps servers where the PATH of others than root does not look.
 func find(program string) (string, error) {
 	found, err := exec.LookPath(program)

@@ -25,7 +25,7 @@ var squid = contestant{
 		return [][]string{{s.Program, "-N", "-f", filepath.Join(s.Dir, "squid.conf")}} // -N: one process, in the foreground
 	},
 	hits: squidHits,
-	can:  []feature{overTLS, accessLog},
+	can:  []feature{overTLS, accessLog, collapsing, revalidating},
 	cannot: map[feature]string{
 		overHTTP2: "it speaks HTTP/1.1 alone",
 		inRedis:   "its stores are memory and disks",

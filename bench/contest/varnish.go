@@ -28,7 +28,7 @@ var varnish = contestant{
 		return all
 	},
 	hits: varnishHits,
-	can:  []feature{overTLS, overHTTP2, accessLog},
+	can:  []feature{overTLS, overHTTP2, accessLog, collapsing, revalidating},
 	cannot: map[feature]string{
 		inRedis:   "its stores are memory and files",
 		limiting:  "vmod vsthrottle is in a package of its own, varnish-modules",
@@ -36,25 +36,26 @@ var varnish = contestant{
 	},
 }
 
-// varnishName is where varnishd keeps its shared memory. [shm] "make sure that this location is mounted on tmpfs".
+// varnishName is where varnishd keeps its shared memory. [ref] "in performance critical applications, this directory should be on
+// a RAM backed filesystem".
 func varnishName(s setup) string { return filepath.Join(s.CacheDir, "varnish") }
 
 // varnishd is the command.
 //
-// Guides, all in Varnish's own documentation: [ref] "varnishd", options and run time parameters; [size] "Sizing your cache"; [shm] "The shared
-// memory log"; [log] "varnishncsa"; [tls] "TLS" in "Command line arguments" and hitch's own configuration guide.
+// Guides, all in Varnish's own documentation: [ref] "varnishd", options and run time parameters; [store] "Storage backends" in the users' guide;
+// [log] "varnishncsa"; [tls] hitch's guide to configuration.
 func varnishd(s setup) []string {
 	argv := []string{
 		s.Program,
 		"-F",                 // [ref] the foreground
-		"-n", varnishName(s), // [shm] its own directory, in memory
+		"-n", varnishName(s), // [ref] its own directory, in memory
 		"-f", s.Dir + "/default.vcl",
 		"-a", fmt.Sprintf("%s:%d", s.Host, s.Port), // [ref] HTTP/1, and with +http2 also 2 for those who begin with it
-		"-s", fmt.Sprintf("default=malloc,%dM", s.CacheMiB), // [size] malloc "if the cache fits in memory"
-		"-s", "Transient=malloc,64M", // [size] what is not kept for long; unbounded by default
+		"-s", fmt.Sprintf("default=malloc,%dM", s.CacheMiB), // [store] "bound by memory speed so it is very fast"
+		"-s", "Transient=malloc,64M", // [store] what is not kept for long; unbounded by default
 		"-j", "none", // [ref] as whoever starts it; by default it becomes another user, who could not read the files
 		"-T", "none", // [ref] no management port
-		"-p", "thread_pools=1", // [ref] a pool is a lock, an acceptor and a poller: one for one core; 2 by default
+		"-p", "thread_pools=1", // [ref] "more than one pool for each CPU is most likely detrimental"; 2 by default
 		"-p", "thread_pool_min=200", // [ref] made ahead, so that a burst does not wait for threads; 100 by default
 		"-p", "thread_pool_max=1000", // [ref] hits hold a thread only while there is work; misses as long as the origin takes
 		"-p", "listen_depth=4096", // [ref] connections that wait to be accepted; 1,024 by default
@@ -77,7 +78,7 @@ func varnishd(s setup) []string {
 }
 
 // unread is what is said of each request in the log in shared memory and varnishncsa does not read, and unreadToo what it does. [ref] vsl_mask,
-// "mask individual messages from being logged". What nobody reads need not be written.
+// "mask individual VSL messages from being logged". What nobody reads need not be written.
 const (
 	unread    = "-VCL_call,-VCL_return,-VCL_use,-Hit,-Filters,-RespHeader,-RespUnset,-ReqUnset,-SessOpen,-SessClose"
 	unreadToo = "-Begin,-End,-Link,-Timestamp,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqAcct,-RespProtocol,-RespStatus,-RespReason"
