@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // floor and netHTTP answer everything with the same bytes: what is left for a cache to take is above the first, and what Go's own server takes is
@@ -25,7 +26,7 @@ func fixedServer(name string) contestant {
 		},
 		version: goVersion,
 		processes: func(s setup) [][]string {
-			return [][]string{{"env", "GOMAXPROCS=1", s.Program, "-as", name,
+			return [][]string{{"env", "GOMAXPROCS=1", s.Program, "-as", strings.ReplaceAll(name, "/", ""),
 				"-listen", fmt.Sprintf("%s:%d", s.Host, s.Port), "-size", strconv.Itoa(s.Size)}}
 		},
 		noHits: "it has no cache",

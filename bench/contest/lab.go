@@ -219,6 +219,12 @@ func (l *lab) setup(c *contestant, with []feature, size int, objects uint64) (s 
 		return s, err
 	}
 	s.LogFile = filepath.Join(l.memory, filepath.Base(s.Dir)+".log")
+	if err := os.WriteFile(s.LogFile, nil, 0o666); err != nil {
+		return s, err
+	}
+	if err := os.Chmod(s.LogFile, 0o666); err != nil { // some write it as another user than root
+		return s, err
+	}
 	for _, dir := range []string{s.Dir, s.CacheDir} {
 		if err := os.Chmod(dir, 0o777); err != nil { // some give up root before they write
 			return s, err

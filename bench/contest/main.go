@@ -123,6 +123,16 @@ func (o *options) choose() (p pace, chosen []stage, who []*contestant, err error
 	return p, chosen, who, nil
 }
 
+// contestantNamed is nil for a name that nobody has.
+func contestantNamed(name string) *contestant {
+	for _, c := range contestants {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
 func names(all []*contestant) string {
 	var list []string
 	for _, c := range all {

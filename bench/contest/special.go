@@ -63,6 +63,9 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 	one := roundOf(sent, before, after)
 	one.Upstream = after.upstream.Slow - before.upstream.Slow
 	one.Checked, one.Curve = said.Checked, nil
+	if one.Memory, err = resident(e.running.pids()); err != nil {
+		return nil, err
+	}
 	one.share(sent.Requests)
 	if n := said.Failed(); n > 0 {
 		one.Void = fmt.Sprintf("%d of %d requests failed: %v", n, sc.connections, said.FirstErrors)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -161,6 +162,10 @@ func (m *markdown) scenario(o *outcome) {
 		head[1] = "answered/s of offered"
 	}
 	restart := o.Name == "restart"
+	varied := !restart && slices.ContainsFunc(o.Rows, func(r row) bool { return r.Variant != "" })
+	if varied {
+		head = append(head, "CPU to without")
+	}
 	if restart {
 		head = append(head, "first answer ms", "asked of upstream")
 	}
@@ -175,12 +180,16 @@ func (m *markdown) scenario(o *outcome) {
 			notes = append(notes, fmt.Sprintf("%s: %s", r.label(), why))
 			continue
 		}
-		rows = append(rows, m.cells(o, r, restart))
+		cells := m.cells(o, r, restart)
+		if varied {
+			cells = append(cells, toPlain(o, r))
+		}
+		rows = append(rows, cells)
+	}
+	if o.Name == "stampede" {
+		head, rows = m.stampedes(o)
 	}
 	m.table(head, rows)
-	if o.Name == "stampede" {
-		m.stampedes(o)
-	}
 	if len(notes) > 0 {
 		m.printf("Not measured: %s.\n\n", strings.Join(notes, "; "))
 	}
@@ -201,7 +210,7 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	compared := ""
 	if base := m.base(o, r); base != nil {
 		if s, ok := ratio(r, base, (*round).cpu); ok {
-			compared = span(s, func(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) })
+			compared = span(s, twoDigits)
 		}
 	}
 	cells := []string{
@@ -216,6 +225,21 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	return cells
 }
 
+// toPlain compares a row with that of the same contestant without features.
+func toPlain(o *outcome, r *row) string {
+	plain := o.row(r.Contestant)
+	if plain == nil || r.Variant == "" {
+		return ""
+	}
+	s, ok := ratio(r, plain, (*round).cpu)
+	if !ok {
+		return ""
+	}
+	return span(s, twoDigits)
+}
+
+func twoDigits(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+
 // base is the row of ours that one is compared with: of the same variant and rate.
 func (m *markdown) base(o *outcome, r *row) *row {
 	for i := range o.Rows {
@@ -226,16 +250,21 @@ func (m *markdown) base(o *outcome, r *row) *row {
 	return nil
 }
 
-// stampedes says how many of the requests of a stampede reached the upstream.
-func (m *markdown) stampedes(o *outcome) {
-	m.printf("Requests that reached the upstream, of each stampede:\n\n")
+// stampedes says how many of the requests of a stampede reached the upstream, and when the clients had their answers.
+func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {
+	head = []string{"", "requests that reached the upstream", "half had their answer after ms", "the last after ms", "CPU us a request"}
 	for i := range o.Rows {
-		if r := &o.Rows[i]; len(r.Rounds) > 0 && r.void() == "" {
-			s, _ := r.over(func(x *round) float64 { return float64(x.Upstream) })
-			m.printf("- %s: %s\n", r.label(), span(s, thousands))
+		r := &o.Rows[i]
+		if len(r.Rounds) == 0 || r.void() != "" {
+			continue
 		}
+		upstream, _ := r.over(func(x *round) float64 { return float64(x.Upstream) })
+		half, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
+		last, _ := r.over(func(x *round) float64 { return x.Latency.Max })
+		cpu, _ := r.over((*round).cpu)
+		rows = append(rows, []string{r.label(), span(upstream, thousands), milliseconds(half.Median), span(last, milliseconds), span(cpu, microseconds)})
 	}
-	m.printf("\n")
+	return head, rows
 }
 
 // pairs compares everybody with everybody in one scenario.
@@ -259,7 +288,7 @@ func (m *markdown) pairs(name string) {
 			}
 			cell := "-"
 			if s, ok := ratio(a, &o.Rows[j], (*round).cpu); ok && i != j {
-				cell = strconv.FormatFloat(s.Median, 'f', 2, 64)
+				cell = twoDigits(s.Median)
 			}
 			cells = append(cells, cell)
 		}
