@@ -35,7 +35,8 @@ type profiles struct {
 //	GET /debug/pprof/           the names of the profiles, one a line
 //	GET /debug/pprof/{name}     one of them
 //
-// profile (of processor time), trace, block and mutex are taken over ?seconds=10, 1 to 60, one at a time: 409 while another is. What the
+// profile (of processor time), trace, block and mutex are taken over ?seconds=10, 1 to 60, one at a time: 409 while another is. With seconds the
+// others tell what has changed meanwhile. What the
 // process waits for is recorded only while somebody asks.
 func Profiles(mux *http.ServeMux) {
 	p := new(profiles)
@@ -51,9 +52,9 @@ func (p *profiles) list(w http.ResponseWriter, _ *http.Request) {
 func (p *profiles) one(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	switch {
-	case slices.Contains(momentProfiles, name):
+	case slices.Contains(momentProfiles, name) && r.URL.Query().Get("seconds") == "":
 		pprof.Handler(name).ServeHTTP(w, r)
-	case slices.Contains(timedProfiles, name):
+	case slices.Contains(timedProfiles, name) || slices.Contains(momentProfiles, name):
 		p.timed(w, r, name)
 	default:
 		WriteProblem(w, http.StatusNotFound, fmt.Sprintf("there is no profile %.40q, only %s", name, strings.Join(slices.Concat(timedProfiles, momentProfiles), ", ")), nil)
@@ -88,6 +89,8 @@ func (p *profiles) timed(w http.ResponseWriter, r *http.Request, name string) {
 	case "block":
 		runtime.SetBlockProfileRate(blockRate)
 		defer runtime.SetBlockProfileRate(0)
+		pprof.Handler(name).ServeHTTP(w, r)
+	default: // what was allocated meanwhile, say
 		pprof.Handler(name).ServeHTTP(w, r)
 	case "mutex":
 		runtime.SetMutexProfileFraction(mutexFraction)

@@ -38,7 +38,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		"/debug/pprof/profile?seconds=0": 400, "/debug/pprof/profile?seconds=61": 400, "/debug/pprof/block?seconds=1.5": 400,
+		"/debug/pprof/profile?seconds=0": 400, "/debug/pprof/profile?seconds=61": 400, "/debug/pprof/block?seconds=1.5": 400, "/debug/pprof/allocs?seconds=3600": 400,
 		"/debug/pprof/cmdline": 404, "/debug/pprof/heap/x": 404,
 	} {
 		if p := wantProblem(t, getPath(h, path)); p.Status != want {

@@ -50,7 +50,7 @@ func startBench(t *testing.T, c *contestant) *bench {
 	}
 	t.Log(version)
 	b.s.Host, b.s.OriginHost = "127.0.0.1", "127.0.0.1"
-	b.s.CacheMiB, b.s.Objects, b.s.LimitPerSecond, b.s.Size = 512, 2000, 1_000_000, 1024
+	b.s.CacheMiB, b.s.LimitPerSecond, b.s.Size = 512, 1_000_000, 1024
 	b.s.CertFile, b.s.KeyFile, b.s.PEMFile = certificate(t)
 	b.origin, b.s.OriginPort = startOrigin(t)
 	return b

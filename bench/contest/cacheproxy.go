@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,15 +16,10 @@ var cacheproxy = contestant{
 	name:    "cacheproxy",
 	program: "cacheproxy",
 	build: func(ctx context.Context, dir string) (string, error) {
-		return goBuild(ctx, filepath.Join(dir, "cacheproxy"), "..", "./cmd/cacheproxy", "-trimpath", "-ldflags", "-s -w")
+		return goBuild(ctx, filepath.Join(dir, "cacheproxy"), "..", "./cmd/cacheproxy", "-trimpath", "-buildvcs=auto", "-ldflags", "-s -w -X main.version="+revision(ctx))
 	},
 	version: func(ctx context.Context, program string) (string, error) {
-		line, err := versionLine("cacheproxy", "version")(ctx, program)
-		if err != nil {
-			return "", err
-		}
-		built, err := goVersion(ctx, program)
-		return line + ", " + built, err
+		return versionLine("cacheproxy", "version")(ctx, program)
 	},
 	files: []string{"cacheproxy.yaml"},
 	processes: func(s setup) [][]string {
@@ -35,6 +31,15 @@ var cacheproxy = contestant{
 	},
 	hits: cacheproxyHits,
 	can:  []feature{overTLS, overHTTP2, accessLog, inRedis, limiting, surviving, collapsing, revalidating},
+}
+
+// revision is what git says of the working tree; devel where it says nothing.
+func revision(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	if err != nil {
+		return "devel"
+	}
+	return trimmed(out)
 }
 
 // cacheproxyHits adds up what /metrics has of the outcome hit, from each tier.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type contest struct {
 	results *results
 	bar     *progress
 	keep    func(e *entry) error // is given each entry's files of configuration
+	random  *rand.Rand
 }
 
 // What things take, as far as can be told before.
@@ -27,8 +29,12 @@ const (
 	warmingRate = 12_000 // a second
 )
 
+// run goes through the stages. What goes wrong with a contestant is noted where its figures would be, and the contest goes on.
 func (c *contest) run(ctx context.Context, all []stage) error {
 	for _, st := range all {
+		if len(c.entries(&st)) == 0 {
+			continue
+		}
 		if err := c.stage(ctx, &st); err != nil {
 			return fmt.Errorf("stage %s: %w", st.name, err)
 		}
@@ -40,6 +46,9 @@ func (c *contest) run(ctx context.Context, all []stage) error {
 func (c *contest) estimate(all []stage) (d time.Duration) {
 	for i := range all {
 		st := &all[i]
+		if len(c.entries(st)) == 0 {
+			continue
+		}
 		d += c.takesToStart(st)
 		for j := range st.scenarios {
 			d += c.takes(st, &st.scenarios[j])
@@ -91,15 +100,15 @@ func (c *contest) entries(st *stage) (all []*entry) {
 
 // hasFixed reports whether a scenario is one in which those that answer everything alike can be compared.
 func (c *contest) hasFixed(st *stage, sc *scenario) bool {
-	return st.fixed && sc.hits() && sc.keys == 1 && !sc.validate
+	return sc.hits() && !sc.validate && !st.tls
 }
 
 // stage starts what it needs, goes through its scenarios, and stops all of it, whatever happens.
-func (c *contest) stage(ctx context.Context, st *stage) (err error) {
+func (c *contest) stage(ctx context.Context, st *stage) error {
 	entries := c.entries(st)
 	defer func() {
 		for _, e := range entries {
-			err = errors.Join(err, e.stop(), e.remove())
+			c.end(e)
 		}
 	}()
 	objects := uint64(1)
@@ -109,7 +118,7 @@ func (c *contest) stage(ctx context.Context, st *stage) (err error) {
 	for _, e := range entries {
 		c.bar.begin("starting " + e.c.name)
 		if e.lacks == "" {
-			if err := c.startEntry(ctx, e, st, 0, objects); err != nil {
+			if err := c.startEntry(ctx, e, 0, objects); err != nil {
 				return err
 			}
 		}
@@ -123,24 +132,35 @@ func (c *contest) stage(ctx context.Context, st *stage) (err error) {
 	return nil
 }
 
-// startEntry starts one. Who does not start is noted and left out: a contest goes on without.
-func (c *contest) startEntry(ctx context.Context, e *entry, st *stage, size int, objects uint64) (err error) {
-	if e.s, err = c.lab.setup(e.c, e.with, size, objects); err != nil {
-		return err
+// end stops an entry. One that does not end well is told of; its figures stand.
+func (c *contest) end(e *entry) {
+	if err := errors.Join(e.stop(), e.remove()); err != nil {
+		c.bar.say("%s: %v", e.c.name, err)
 	}
-	if err := c.lab.start(ctx, e); err != nil {
+}
+
+// startEntry starts one. Who does not start is noted and left out: a contest goes on without. A port may have been taken since it was found free, so it is tried
+// twice.
+func (c *contest) startEntry(ctx context.Context, e *entry, size int, objects uint64) (err error) {
+	for range 2 {
+		if e.s, err = c.lab.setup(e.c, e.with, size, objects); err != nil {
+			return err
+		}
+		if err = c.lab.start(ctx, e); err == nil {
+			return c.keep(e)
+		}
 		if ctx.Err() != nil {
 			return err
 		}
-		c.bar.say("%s does not start: %v", e.c.name, err)
-		e.lacks = "it did not start"
-		return nil
+		c.end(e)
 	}
-	return c.keep(e)
+	c.bar.say("%s does not start: %v", e.c.name, err)
+	e.lacks = "it did not start"
+	return nil
 }
 
 // scenario measures all entries in one.
-func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries []*entry) (err error) {
+func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries []*entry) error {
 	if c.hasFixed(st, sc) {
 		entries = slices.Clone(entries)
 		for _, one := range c.who {
@@ -148,10 +168,10 @@ func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries
 				continue
 			}
 			e := &entry{c: one}
-			if err := c.startEntry(ctx, e, st, sc.size, 1); err != nil {
+			if err := c.startEntry(ctx, e, sc.size, 1); err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, e.stop(), e.remove()) }()
+			defer c.end(e)
 			entries = append(entries, e)
 		}
 	}
@@ -163,26 +183,23 @@ func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries
 	takes := c.takes(st, sc) / time.Duration(len(entries)*(len(rates)*c.pace.rounds+1)) // a part for warming up
 	for _, e := range entries {
 		c.bar.begin(sc.name + ", warming up " + e.c.name)
-		if e.lacks == "" && sc.kind != byRestart {
-			if err := c.warm(ctx, st, sc, e); err != nil {
-				c.bar.say("%s is not measured in %s: %v", e.c.name, sc.name, err)
-				e.lacks = strings.TrimPrefix(err.Error(), "contest: ")
-			}
+		lacks, err := c.warmed(ctx, st, sc, e)
+		if err != nil {
+			return err
 		}
 		c.bar.add(takes)
 		for _, rate := range rates {
-			o.Rows = append(o.Rows, row{Contestant: e.c.name, Variant: e.variant(), Offered: rate, Lacks: e.lacks})
+			o.Rows = append(o.Rows, row{Contestant: e.c.name, Variant: e.variant(), Offered: rate, Lacks: lacks})
 		}
 	}
 	for n := range c.pace.rounds {
-		for k := range o.Rows {
-			at := (k + n) % len(o.Rows) // whoever is first in one round is not in the next
+		for _, at := range c.random.Perm(len(o.Rows)) { // nobody comes always behind the same one
 			r, e := &o.Rows[at], entries[at/len(rates)]
 			if r.Lacks == "" {
 				c.bar.begin(fmt.Sprintf("%s, round %d of %d: %s", sc.name, n+1, c.pace.rounds, r.label()))
-				one, err := c.measure(ctx, st, sc, e, r)
+				one, err := c.best(ctx, st, sc, e, r)
 				if err != nil {
-					return fmt.Errorf("%s: %w", r.label(), err)
+					return err
 				}
 				r.Rounds = append(r.Rounds, *one)
 			}
@@ -191,4 +208,46 @@ func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries
 	}
 	c.results.Scenarios = append(c.results.Scenarios, o)
 	return nil
+}
+
+// warmed warms an entry up, and says why it cannot be measured where that fails twice. An error is that the contest is to end.
+func (c *contest) warmed(ctx context.Context, st *stage, sc *scenario, e *entry) (lacks string, err error) {
+	if e.lacks != "" || sc.kind == byRestart {
+		return e.lacks, nil
+	}
+	for range 2 {
+		if err = c.warm(ctx, st, sc, e); err == nil || ctx.Err() != nil {
+			return "", err
+		}
+	}
+	c.bar.say("%s is not measured in %s: %v", e.c.name, sc.name, err)
+	return strings.TrimPrefix(err.Error(), "contest: "), nil
+}
+
+// attempts is how often a measurement is made until one was not disturbed, tolerable how much of a processor others may have taken.
+const (
+	attempts  = 3
+	tolerable = 0.05
+)
+
+// best measures until what comes of it counts and nothing else was in the way, or else takes the least disturbed of those that count. What goes wrong
+// is why it does not count.
+func (c *contest) best(ctx context.Context, st *stage, sc *scenario, e *entry, r *row) (best *round, err error) {
+	for range attempts {
+		one, err := c.measure(ctx, st, sc, e, r)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
+		}
+		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed {
+			best = one
+		}
+		if one.Void == "" && one.Disturbed <= tolerable || sc.kind == byRestart {
+			break
+		}
+		c.bar.repeat(c.each(sc))
+	}
+	return best, nil
 }

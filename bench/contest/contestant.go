@@ -68,7 +68,6 @@ type setup struct {
 	CertFile, KeyFile string // of localhost; PEMFile has both
 	PEMFile           string
 	CacheMiB          int // how much it may keep
-	Objects           int // about how many
 	Size              int // of the body of a fixed contestant
 	With              map[feature]bool
 	LogFile           string

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"cacheproxy/bench/body"
@@ -62,8 +63,8 @@ func newLab(ctx context.Context, root string) (_ *lab, err error) {
 		}
 	}
 	if l.server, l.rest = processors(); l.rest != "" {
-		if err := stayOn(l.rest); err != nil {
-			return nil, fmt.Errorf("contest: pinning itself to processor %s: %w", l.rest, err)
+		if err := hold([]int{os.Getpid()}, l.rest); err != nil {
+			return nil, err
 		}
 	}
 	if l.certs, err = makeCertificates(l.dir); err != nil {
@@ -116,6 +117,8 @@ func (l *lab) startOrigin(ctx context.Context) error {
 		return err
 	}
 	l.origin = &instance{processes: []*process{p}}
+	// It shares its processor with generators, which must not keep it from answering.
+	_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.group(), -10) // as root alone
 	return l.origin.accepts(ctx, loopback, l.originAt)
 }
 
@@ -138,9 +141,8 @@ func core(list string) int {
 
 // asked is what the origin has counted.
 type asked struct {
-	Requests    int64 `json:"requests"`
-	Slow        int64 `json:"slow"`
-	OpenSlowMax int64 `json:"open_slow_max"`
+	Requests int64 `json:"requests"`
+	Slow     int64 `json:"slow"`
 }
 
 func (l *lab) asked(ctx context.Context) (a asked, err error) {
@@ -204,7 +206,7 @@ func (l *lab) setup(c *contestant, with []feature, size int, objects uint64) (s 
 	short := strings.NewReplacer("/", "").Replace(c.name)
 	s = setup{
 		Program: l.programs[c], Host: loopback, OriginHost: loopback, OriginPort: l.originAt, CertFile: l.certs.cert, KeyFile: l.certs.key, PEMFile: l.certs.pem,
-		Size: size, CacheMiB: 512, Objects: int(objects), With: map[feature]bool{}, LimitPerSecond: 10_000_000,
+		Size: size, CacheMiB: 1 << 10, With: map[feature]bool{}, LimitPerSecond: 10_000_000,
 	}
 	if objects >= million {
 		s.CacheMiB = 3 << 10
@@ -253,7 +255,16 @@ func (l *lab) start(ctx context.Context, e *entry) (err error) {
 	if e.running, err = startInstance(ctx, e.c, e.s, l.serverCore()); err != nil {
 		return errors.Join(err, e.stop())
 	}
-	return nil
+	return l.hold(e)
+}
+
+// hold keeps an entry on the server's processor, and its Redis on the others.
+func (l *lab) hold(e *entry) error {
+	err := hold(e.running.pids(), l.server)
+	if e.redis != nil {
+		err = errors.Join(err, hold(e.redis.pids(), l.rest))
+	}
+	return err
 }
 
 func (e *entry) stop() error {
@@ -293,7 +304,7 @@ func (c *contestant) supports(with []feature) string {
 	return ""
 }
 
-// ready waits until an entry answers a resource rightly, and says what it answered.
+// ready waits until an entry answers with 200.
 func (e *entry) ready(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
@@ -305,7 +316,7 @@ func (e *entry) ready(ctx context.Context, url string) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

@@ -3,12 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,11 +68,11 @@ func procField(file, name string) string {
 	return ""
 }
 
-// processors divides those that this process may run on: the last is the server's, all others are for everything else. With one
-// there is nothing to divide, and both are empty.
+// processors divides those that this process may run on: the last is the server's, all others are for everything else, but for those that share a
+// core with it. With one alone there is nothing to divide, and both are empty.
 func processors() (server, rest string) {
 	var set unix.CPUSet
-	if unix.SchedGetaffinity(0, &set) != nil || set.Count() < 2 {
+	if unix.SchedGetaffinity(0, &set) != nil {
 		return "", ""
 	}
 	var all []string
@@ -76,34 +81,117 @@ func processors() (server, rest string) {
 			all = append(all, strconv.Itoa(i))
 		}
 	}
-	last := len(all) - 1
-	return all[last], strings.Join(all[:last], ",")
+	if len(all) < 2 {
+		return "", ""
+	}
+	server = all[len(all)-1]
+	siblings, _ := os.ReadFile("/sys/devices/system/cpu/cpu" + server + "/topology/thread_siblings_list") // where it is not told there are none
+	others := slices.DeleteFunc(all, func(p string) bool { return listed(string(siblings), p) || p == server })
+	if len(others) == 0 { // two threads of one core: better than none
+		others = all[:1]
+	}
+	return server, strings.Join(others, ",")
 }
 
-// stayOn has this process, and what it starts without saying otherwise, run on the given processors.
-func stayOn(processors string) error {
-	var set unix.CPUSet
-	for one := range strings.SplitSeq(processors, ",") {
+// listed reports whether a list such as 0-3,8 has a processor.
+func listed(list, processor string) bool {
+	n, _ := strconv.Atoi(processor)
+	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		first, last, several := strings.Cut(part, "-")
+		low, err := strconv.Atoi(first)
+		high := low
+		if several {
+			high, _ = strconv.Atoi(last)
+		}
+		if err == nil && low <= n && n <= high {
+			return true
+		}
+	}
+	return false
+}
+
+// cpuSet reads a list of processors as processors makes it.
+func cpuSet(list string) (set unix.CPUSet, err error) {
+	for one := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(one)
 		if err != nil {
-			return err
+			return set, err
 		}
 		set.Set(n)
 	}
-	threads, err := filepath.Glob("/proc/self/task/*")
+	return set, nil
+}
+
+// hold has all threads of processes run on the given processors alone, whatever they have chosen themselves: some servers bind their threads
+// to processors of their own choice. It looks again until it has found none that was elsewhere.
+func hold(pids []int, processors string) error {
+	if processors == "" {
+		return nil
+	}
+	set, err := cpuSet(processors)
 	if err != nil {
 		return err
 	}
-	for _, t := range threads {
-		tid, err := strconv.Atoi(filepath.Base(t))
-		if err != nil {
-			return err
+	for range 10 {
+		strays := strays(pids, set)
+		if len(strays) == 0 {
+			return nil
 		}
-		if err := unix.SchedSetaffinity(tid, &set); err != nil {
-			return err
+		for _, tid := range strays {
+			if err := unix.SchedSetaffinity(tid, &set); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("contest: keeping thread %d on processor %s: %w", tid, processors, err)
+			}
 		}
 	}
-	return nil
+	return fmt.Errorf("contest: threads do not stay on processor %s", processors)
+}
+
+// strays are the threads of processes that may run elsewhere.
+func strays(pids []int, set unix.CPUSet) (found []int) {
+	for _, pid := range pids {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is a good one
+		for _, t := range tasks {
+			tid, err := strconv.Atoi(filepath.Base(t))
+			if err != nil {
+				continue
+			}
+			var has unix.CPUSet
+			if err := unix.SchedGetaffinity(tid, &has); err == nil && has != set {
+				found = append(found, tid)
+			}
+		}
+	}
+	return found
+}
+
+// worked is the time that processors were not idle, as /proc/stat has it: by whomever it was, a hypervisor that took it away included.
+func worked(processors string) (d time.Duration) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		field := strings.Fields(line)
+		number, found := strings.CutPrefix(field[0], "cpu")
+		if !found || number == "" || len(field) < 9 || !slices.Contains(strings.Split(processors, ","), number) {
+			continue
+		}
+		for i := 1; i <= 8; i++ { // user nice system idle iowait irq softirq steal
+			if n, err := strconv.ParseInt(field[i], 10, 64); err == nil && i != 4 && i != 5 {
+				d += time.Duration(n) * tick
+			}
+		}
+	}
+	return d
+}
+
+// mostFiles lets what is started have as many open files as this process may allow: a connection is one.
+func mostFiles() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // as many as there are
+	}
 }
 
 // tools are the generators, in the versions that are there.

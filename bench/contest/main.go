@@ -21,6 +21,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -36,6 +37,7 @@ type options struct {
 	only, who string
 	report    bool
 	page      bool
+	against   string
 	profile   string
 	rounds    int
 	each      time.Duration
@@ -51,11 +53,12 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 0, "how often everybody is measured; 0 = three times")
 	flag.DurationVar(&o.each, "each", 0, "length of a measurement; 0 = 2s, or 1s with -quick")
 	flag.BoolVar(&o.report, "report", false, "measure nothing: make tables and plots of the results that are there")
-	flag.BoolVar(&o.page, "page", false, "with -report: the parts of README.md and docs/performance.md too")
+	flag.BoolVar(&o.page, "page", false, "with -report: the part of README.md too")
+	flag.StringVar(&o.against, "against", "", "with -report: a directory with other results, whose ratios are compared with these")
 	flag.StringVar(&o.profile, "profile", "", "the name of a scenario: compare nobody, and take profiles of cacheproxy in it instead, each as long as -each (5s)")
 	flag.Parse()
 	log.SetFlags(0)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := o.run(ctx)
 	stop()
 	if err != nil {
@@ -64,29 +67,51 @@ func main() {
 }
 
 func (o *options) run(ctx context.Context) error {
+	partial := o.only != "" || o.who != "" || o.rounds != 0 || o.each != 0
 	if o.out == "" {
 		o.out = filepath.Join(o.root, "bench", "results")
-		if o.quick {
+		switch {
+		case partial && !o.report && o.profile == "":
+			o.out = filepath.Join(o.out, "partial")
+		case o.quick:
 			o.out = filepath.Join(o.out, "quick")
 		}
 	}
-	if o.report {
-		r, err := readResults(o.out)
-		if err != nil {
-			return err
-		}
-		return o.write(r)
-	}
-	if o.profile != "" {
+	switch {
+	case o.report:
+		return o.again()
+	case o.profile != "":
 		return o.profileOurs(ctx, cmp.Or(o.each, 5*time.Second))
 	}
 	p, stages, who, err := o.choose()
 	if err != nil {
 		return err
 	}
-	r, err := o.measure(ctx, p, stages, who)
+	r, err := o.measure(ctx, p, stages, who, partial)
+	if r == nil || len(r.Scenarios) == 0 {
+		return err
+	}
+	if err != nil && !r.Partial { // what there is, is not lost
+		r.Partial, o.out = true, filepath.Join(o.out, "partial")
+	}
+	return errors.Join(err, o.write(r))
+}
+
+// again makes tables and pictures of results that are there, or compares them with others.
+func (o *options) again() error {
+	r, err := readResults(o.out)
 	if err != nil {
 		return err
+	}
+	if o.against != "" {
+		other, err := readResults(o.against)
+		if err != nil {
+			return err
+		}
+		return compare(os.Stdout, r, other)
+	}
+	if o.page && (r.Quick || r.Partial) {
+		return fmt.Errorf("the results in %s are of a quick contest or of a part of one, and are not for README.md", o.out)
 	}
 	return o.write(r)
 }
@@ -107,7 +132,6 @@ func (o *options) choose() (p pace, chosen []stage, who []*contestant, err error
 		if chosen, err = named(strings.Split(o.only, ",")); err != nil {
 			return p, nil, nil, err
 		}
-		chosen = p.paced(chosen)
 	}
 	who = contestants
 	if o.who != "" {
@@ -164,37 +188,69 @@ func named(wanted []string) (chosen []stage, err error) {
 	return chosen, nil
 }
 
-// measure is the contest itself. When it is interrupted everything that it has started is stopped, and nothing is written.
-func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*contestant) (r *results, err error) {
+// measure is the contest itself. When it is interrupted everything that it has started is stopped, and what was measured before is returned too.
+func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*contestant, partial bool) (r *results, err error) {
 	begun := time.Now()
+	mostFiles()
+	if chosen, err = withTools(chosen); err != nil {
+		return nil, err
+	}
 	fmt.Fprintln(os.Stderr, "building what is measured and what measures")
 	l, err := newLab(ctx, o.root)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.close()) }()
+	defer func() {
+		if err := l.close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	r = &results{
-		Begun: begun.UTC().Truncate(time.Second), Quick: p.quick, Each: p.each.Seconds(),
+		Begun: begun.UTC().Truncate(time.Second), Quick: p.quick, Partial: partial, Each: p.each.Seconds(),
 		Machine: thisMachine(l.server, l.rest), Tools: tools(ctx),
 	}
 	there := l.prepare(ctx, who, r)
 	if len(there) == 0 {
 		return nil, errors.New("none of the contestants is installed")
 	}
-	c := &contest{lab: l, pace: p, who: there, results: r, keep: o.keeper()}
+	keep, err := o.keeper()
+	if err != nil {
+		return nil, err
+	}
+	c := &contest{lab: l, pace: p, who: there, results: r, keep: keep, random: rand.New(rand.NewPCG(uint64(begun.Unix()), 0))}
 	total := c.estimate(chosen)
 	c.bar = newProgress(os.Stderr, total)
+	defer c.bar.end()
 	c.bar.say("%s; about %s. All requests go to 127.0.0.1.", names(there), total.Round(time.Second))
 	if l.server == "" {
 		c.bar.say("There is one processor alone: nothing is pinned, and figures of servers and generators disturb each other.")
 	}
-	if err := c.run(ctx, chosen); err != nil {
-		c.bar.end()
-		return nil, err
-	}
-	c.bar.end()
+	err = c.run(ctx, chosen)
 	r.Took = time.Since(begun).Round(time.Second).Seconds()
-	return r, nil
+	return r, err
+}
+
+// withTools are the stages for which there is what they need. Without wrk or taskset there is no contest.
+func withTools(all []stage) (chosen []stage, err error) {
+	for _, tool := range []string{"wrk", "taskset"} {
+		if _, err := find(tool); err != nil {
+			return nil, fmt.Errorf("%s is not installed: bench/needs installs it as root on Debian", tool)
+		}
+	}
+	_, noH2load := find("h2load")
+	_, noRedis := find("redis-server")
+	for _, st := range all {
+		st.scenarios = slices.DeleteFunc(slices.Clone(st.scenarios), func(sc scenario) bool { return sc.kind == byH2load && noH2load != nil })
+		if noRedis != nil {
+			st.variants = slices.DeleteFunc(slices.Clone(st.variants), func(with []feature) bool { return slices.Contains(with, inRedis) || slices.Contains(with, surviving) })
+		}
+		if len(st.scenarios) == 0 || len(st.variants) == 0 {
+			fmt.Fprintf(os.Stderr, "%s is left out: h2load or redis-server is not installed\n", st.name)
+			continue
+		}
+		chosen = append(chosen, st)
+	}
+	return chosen, nil
 }
 
 // prepare finds or builds the contestants, and notes their versions, and who is absent and why.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -20,14 +22,19 @@ type generator interface {
 
 // counters are all that is read before and after a measurement.
 type counters struct {
-	used     usage
-	upstream asked
-	hits     *int64
-	at       time.Time
+	used, redis, own, origin usage
+	server, rest             time.Duration // that processors worked, by whomever
+	upstream                 asked
+	hits                     *int64
+	lines                    int64 // of the access log
+	at                       time.Time
 }
 
 // measure is one round of one row.
 func (c *contest) measure(ctx context.Context, st *stage, sc *scenario, e *entry, r *row) (*round, error) {
+	if e.running == nil || len(e.running.pids()) == 0 {
+		return nil, errors.New("contest: it has ended")
+	}
 	switch sc.kind {
 	case byStampede:
 		return c.stampede(ctx, sc, e)
@@ -40,6 +47,9 @@ func (c *contest) measure(ctx context.Context, st *stage, sc *scenario, e *entry
 // sample reads what a server counts and uses, has it asked by a generator and, at a few requests a second beside it, by one who looks at
 // the answers, and reads again. What the looker asks is part of what is measured.
 func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry, r *row, g generator) (*round, error) {
+	if err := c.lab.hold(e); err != nil {
+		return nil, err
+	}
 	time.Sleep(100 * time.Millisecond) // what was asked before ends, and who collects garbage has done so
 	before, err := c.read(ctx, e, true)
 	if err != nil {
@@ -47,8 +57,8 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 	}
 	look := c.watch(ctx, st, sc, e)
 	sent, err := g.run(ctx, c.lab.rest, c.lab.memory, c.each(sc))
-	seen, lookErr := look()
-	if err = errors.Join(err, lookErr); err != nil {
+	seen := look()
+	if err != nil {
 		return nil, err
 	}
 	after, err := c.read(ctx, e, false)
@@ -58,24 +68,68 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 	if err := c.catchUp(ctx, sc, e, &after, before, sent.Requests+seen.checked); err != nil {
 		return nil, err
 	}
-	memory, err := resident(e.running.pids())
-	if err != nil {
-		return nil, err
-	}
 	if r.Head == "" {
 		r.Head = seen.head
 	}
 	one := roundOf(sent, before, after)
-	one.Checked, one.Memory = seen.checked, memory+kept(e.s.CacheDir)
+	one.Disturbed = c.lab.disturbed(sent, before, after)
+	one.Checked = seen.checked
 	one.share(sent.Requests + seen.checked)
+	if one.Memory, err = resident(e.running.pids()); err != nil {
+		return nil, err
+	}
+	one.Memory += kept(e.s.CacheDir, e.running.pids())
 	one.Void = sc.judge(one, sent, seen)
+	if one.Void == "" {
+		one.Void = c.suspect(ctx, sc, e, g, sent, after.lines-before.lines)
+	}
 	return one, nil
+}
+
+// suspect looks where judge cannot: whether the server is where it should be, has written its log, and has stored what it was to store.
+func (c *contest) suspect(ctx context.Context, sc *scenario, e *entry, g generator, sent *run, lines int64) string {
+	if c.lab.server != "" {
+		set, err := cpuSet(c.lab.server)
+		if n := len(strays(e.running.pids(), set)); err != nil || n > 0 {
+			return fmt.Sprintf("%d of its threads had left its processor", n)
+		}
+	}
+	if e.s.With[accessLog] && lines*100 < sent.Requests*99 {
+		return fmt.Sprintf("it has written %d lines of log for %d requests", lines, sent.Requests)
+	}
+	if own, is := g.(loadgen); is && sc.unique {
+		return c.notStored(ctx, sc, e, own.spec.Patterns[0].FirstID, sent.Requests)
+	}
+	return ""
+}
+
+// notStored asks once more for some of what was just missed, and says so where that is not in the cache.
+func (c *contest) notStored(ctx context.Context, sc *scenario, e *entry, first uint64, n int64) string {
+	const some = 20
+	time.Sleep(100 * time.Millisecond) // what is stored behind the answers has been
+	before, err := c.lab.asked(ctx)
+	for i := range uint64(min(some, n)) {
+		r := sc.resource()
+		r.ID = first + uint64(n)*i/some
+		err = errors.Join(err, answersOnce(ctx, e.url(r, false, false)))
+	}
+	after, errAfter := c.lab.asked(ctx)
+	if err = errors.Join(err, errAfter); err != nil {
+		return err.Error()
+	}
+	if again := after.Requests - before.Requests; again > some/4 {
+		return fmt.Sprintf("of %d responses that it was to store it has fetched %d again", some, again)
+	}
+	return ""
 }
 
 // read reads the counters. The contestant's own is asked for outside of what is measured: before the first look at processor time,
 // and after the last.
 func (c *contest) read(ctx context.Context, e *entry, first bool) (x counters, err error) {
 	own := func() error {
+		if e.s.With[accessLog] {
+			x.lines = lines(e.s.LogFile)
+		}
 		if e.c.hits == nil {
 			return nil
 		}
@@ -94,20 +148,69 @@ func (c *contest) read(ctx context.Context, e *entry, first bool) (x counters, e
 	if x.upstream, err = c.lab.asked(ctx); err != nil {
 		return x, err
 	}
-	if x.used, err = used(e.running.pids()); err != nil {
+	of := []struct {
+		of *usage
+		i  *instance
+	}{{&x.used, e.running}, {&x.redis, e.redis}, {&x.origin, c.lab.origin}}
+	for _, one := range of {
+		if one.i == nil {
+			continue
+		}
+		if *one.of, err = used(one.i.pids()); err != nil {
+			return x, err
+		}
+	}
+	if x.own, err = used([]int{os.Getpid()}); err != nil {
 		return x, err
 	}
-	x.at = time.Now()
+	x.server, x.rest, x.at = worked(c.lab.server), worked(c.lab.rest), time.Now()
 	if !first {
 		err = own()
 	}
 	return x, err
 }
 
-// catchUp waits until a contestant's own counter has all hits: some add up what their threads have counted only now and then.
+// disturbed is the share of a processor that something else has taken meanwhile: of the server's, or of all the others.
+func (l *lab) disturbed(sent *run, before, after counters) float64 {
+	if l.server == "" {
+		return 0
+	}
+	long := after.at.Sub(before.at)
+	ours := after.own.sub(before.own).total() + after.origin.sub(before.origin).total() + after.redis.sub(before.redis).total()
+	onServer := after.server - before.server - after.used.sub(before.used).total()
+	elsewhere := after.rest - before.rest - ours // generators are our children that have ended
+	return max(0, float64(max(onServer, elsewhere))/float64(long))
+}
+
+// lines is how many lines a file has.
+func lines(name string) (n int64) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for piece := make([]byte, 1<<20); ; {
+		k, err := f.Read(piece)
+		n += int64(bytes.Count(piece[:k], []byte{'\n'}))
+		if err != nil {
+			return n
+		}
+	}
+}
+
+// catchUp waits until a contestant's own counter has all hits, and its log all lines: some write what their threads have only now and then.
 func (c *contest) catchUp(ctx context.Context, sc *scenario, e *entry, after *counters, before counters, want int64) error {
-	for end := time.Now().Add(counterWait); sc.hits() && after.hits != nil && *after.hits-*before.hits < want && time.Now().Before(end); {
+	behind := func() bool {
+		return sc.hits() && after.hits != nil && *after.hits-*before.hits < want || e.s.With[accessLog] && after.lines-before.lines < want
+	}
+	for end := time.Now().Add(counterWait); behind() && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
+		if e.s.With[accessLog] {
+			after.lines = lines(e.s.LogFile)
+		}
+		if e.c.hits == nil {
+			continue
+		}
 		n, err := e.c.hits(ctx, e.s)
 		if err != nil {
 			return err
@@ -126,8 +229,8 @@ func roundOf(sent *run, before, after counters) *round {
 	elapsed := sent.Elapsed.Seconds()
 	one := &round{
 		Requests: sent.Requests, Seconds: elapsed, RPS: float64(sent.Requests) / elapsed,
-		User: float64(u.User.Microseconds()), System: float64(u.System.Microseconds()),
-		Busy: u.total().Seconds() / after.at.Sub(before.at).Seconds(), Generator: sent.Own.Seconds() / elapsed,
+		User: float64(u.User.Microseconds()), System: float64(u.System.Microseconds()), Redis: float64(after.redis.sub(before.redis).total().Microseconds()),
+		Busy: u.total().Seconds() / elapsed, Generator: sent.Own.Seconds() / elapsed,
 		Latency: latencyOf(sent.Latency), Curve: curveOf(sent.Latency),
 		Upstream: after.upstream.Requests - before.upstream.Requests, Errors: sent.Errors,
 	}
@@ -141,7 +244,7 @@ func roundOf(sent *run, before, after counters) *round {
 // share makes processor time that of one request.
 func (x *round) share(requests int64) {
 	n := float64(max(1, requests))
-	x.User, x.System = x.User/n, x.System/n
+	x.User, x.System, x.Redis = x.User/n, x.System/n, x.Redis/n
 }
 
 func latencyOf(h *hdrhistogram.Histogram) latency {
@@ -163,11 +266,12 @@ func curveOf(h *hdrhistogram.Histogram) (points [][2]float64) {
 // judge says why a round does not count: a fast wrong answer is none, and nor is a hit that was fetched.
 func (sc *scenario) judge(x *round, sent *run, seen *sight) string {
 	for _, kind := range slices.Sorted(maps.Keys(sent.Errors)) {
-		if n := sent.Errors[kind]; n*1000 > sent.Requests {
+		if n := sent.Errors[kind]; n*1000 > sent.Requests || kind == "connect" {
 			return fmt.Sprintf("%d of %d requests ended with an error (%s)", n, sent.Requests, kind)
 		}
 	}
-	switch all := sent.Requests + seen.checked; {
+	all := sent.Requests + seen.checked
+	switch {
 	case sent.Requests == 0:
 		return "it answered nothing"
 	case seen.wrong > 0:
@@ -176,12 +280,21 @@ func (sc *scenario) judge(x *round, sent *run, seen *sight) string {
 		return "no response could be compared"
 	case sc.validate && sent.Bytes/sent.Requests > int64(sc.size):
 		return "it answered in full, not with 304"
+	}
+	return sc.judgeUpstream(x, all)
+}
+
+// judgeUpstream says why a round does not count by what the origin was asked for, and by what the server itself counts.
+func (sc *scenario) judgeUpstream(x *round, all int64) string {
+	switch {
 	case sc.hits() && x.Hits != nil && *x.Hits*100 < all*99:
 		return fmt.Sprintf("by its own counter only %d of %d requests were hits", *x.Hits, all)
 	case sc.hits() && x.Upstream*100 > all:
 		return fmt.Sprintf("its upstream was asked %d times for %d hits", x.Upstream, all)
 	case sc.unique && x.Upstream*100 < all*95, sc.body == body.Pass && x.Upstream*100 < all*95:
 		return fmt.Sprintf("its upstream was asked only %d times for %d requests", x.Upstream, all)
+	case len(sc.rates) > 0 && x.Upstream*100 > all*15:
+		return fmt.Sprintf("its upstream was asked %d times for %d requests, of which a tenth are no hits", x.Upstream, all)
 	}
 	return ""
 }

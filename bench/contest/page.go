@@ -92,8 +92,11 @@ func withPart(page string, r *results) (string, error) {
 	var b bytes.Buffer
 	b.WriteString(before + pageBegin)
 	m := &markdown{w: &b, r: r}
-	m.printf("%s, on %s, %d processors: contestants on one of them, everything else on the other%s, at most one worker each.\n\n",
-		r.Begun.Format("2 January 2006"), r.Machine.CPU, r.Machine.Processors, map[bool]string{true: "s"}[r.Machine.Processors > 2])
+	pinned := "contestants on one of them, everything else on others"
+	if r.Machine.Server == "" {
+		pinned = "nothing pinned"
+	}
+	m.printf("%s, %s, %d processors, %s, one worker each.\n\n", r.Begun.Format("2 January 2006"), r.Machine.CPU, r.Machine.Processors, pinned)
 	m.summary()
 	for _, name := range []string{"cost", "mixed"} {
 		i := slices.IndexFunc(pictures, func(p picture) bool { return p.name == name })
@@ -105,19 +108,27 @@ func withPart(page string, r *results) (string, error) {
 	return b.String(), m.err
 }
 
-// keeper copies the configuration of each contestant, as it was rendered, to the results. That of a contestant with features has their
-// names; the directories and ports in it are of that run.
-func (o *options) keeper() func(e *entry) error {
+// keeper copies the configuration of each contestant, as it was rendered, and its commands to the results. That of a contestant with
+// features has their names.
+func (o *options) keeper() (func(e *entry) error, error) {
+	all := filepath.Join(o.out, "configurations")
+	if err := os.RemoveAll(all); err != nil {
+		return nil, err
+	}
 	return func(e *entry) error {
-		if len(e.c.files) == 0 {
-			return nil
-		}
-		name := e.c.name
+		name := strings.ReplaceAll(e.c.name, "/", "")
 		for _, f := range e.with {
 			name += "+" + string(f)
 		}
-		dir := filepath.Join(o.out, "configurations", name)
+		dir := filepath.Join(all, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		var commands strings.Builder
+		for _, argv := range e.c.processes(e.s) {
+			commands.WriteString(strings.Join(argv, " ") + "\n")
+		}
+		if err := os.WriteFile(filepath.Join(dir, "commands"), e.anonymous([]byte(commands.String())), 0o644); err != nil {
 			return err
 		}
 		for _, file := range e.c.files {
@@ -130,14 +141,14 @@ func (o *options) keeper() func(e *entry) error {
 			}
 		}
 		return nil
-	}
+	}, nil
 }
 
 // anonymous is a configuration without what is another thing each time.
 func (e *entry) anonymous(text []byte) []byte {
 	s := &e.s
 	replaced := strings.NewReplacer(
-		s.Dir, "DIR", s.CacheDir, "CACHE", s.LogFile, "LOGFILE", filepath.Dir(s.CertFile), "CERTIFICATES", s.Program, filepath.Base(s.Program),
+		s.Dir, "DIR", s.CacheDir, "CACHE", s.LogFile, "LOGFILE", filepath.Dir(s.LogFile), "LOGS", filepath.Dir(s.CertFile), "CERTIFICATES", s.Program, filepath.Base(s.Program),
 		fmt.Sprint(s.Port), "PORT", fmt.Sprint(s.TLSPort), "TLSPORT", fmt.Sprint(s.AdminPort), "ADMINPORT", fmt.Sprint(s.OriginPort), "ORIGINPORT",
 		fmt.Sprint(s.RedisPort), "REDISPORT",
 	).Replace(string(text))

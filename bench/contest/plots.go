@@ -37,7 +37,7 @@ const wide = vg.Length(620) // points; of CSS 827 pixels
 func hue(contestant string) color.Color {
 	of := map[string]color.Color{
 		ours: figure.Blue, "nginx": figure.Green, "varnish": figure.Vermilion, "haproxy": figure.Sky, "squid": figure.Purple,
-		"trafficserver": figure.Orange, "souin": figure.Black, "floor": figure.Grey, "net/http": figure.Grey,
+		"trafficserver": figure.Orange, "floor": figure.Grey, "net/http": figure.Grey,
 	}
 	if c, known := of[contestant]; known {
 		return c
@@ -52,7 +52,7 @@ func stroke(contestant string) (thick vg.Length, dashes []vg.Length) {
 		return 2.5, nil
 	case "varnish", "squid":
 		return 1.5, []vg.Length{5, 2}
-	case "haproxy", "souin":
+	case "haproxy":
 		return 1.5, []vg.Length{1.5, 1.5}
 	case "floor":
 		return 1, []vg.Length{8, 3, 1.5, 3}
@@ -197,6 +197,14 @@ func brief(f float64) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
+// decimal writes a power of ten.
+func decimal(f float64) string {
+	if f >= 1 {
+		return thousands(f)
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}
+
 // curve is a line of one contestant.
 type curve struct {
 	name   string
@@ -216,7 +224,8 @@ func addCurves(p *plot.Plot, all []curve, dots bool) {
 	p.Legend.ThumbnailWidth = 24
 }
 
-// drawMixed has the latency that clients see at each rate that is offered: p50 and p99.
+// drawMixed has the latency that clients see at each rate that is offered: p50 and p99. A line ends where its contestant does not keep up: from
+// there on latency says how long the measurement was.
 func drawMixed(r *results) *figure.Figure {
 	o := r.outcome("mixed")
 	if o == nil {
@@ -229,7 +238,7 @@ func drawMixed(r *results) *figure.Figure {
 		for _, c := range r.Contestants {
 			one := curve{name: c.Name}
 			for i := range o.Rows {
-				if row := &o.Rows[i]; row.Contestant == c.Name && row.Offered > 0 {
+				if row := &o.Rows[i]; row.Contestant == c.Name && row.Offered > 0 && !row.saturated() {
 					if s, ok := row.over(figureOf); ok {
 						one.points = append(one.points, plotter.XY{X: row.Offered, Y: max(s.Median, 10) / 1000})
 					}
@@ -296,7 +305,7 @@ func drawLatency(r *results) *figure.Figure {
 	for _, c := range r.Contestants {
 		if row := o.row(c.Name); row != nil && len(row.Rounds) > 0 && row.void() == "" {
 			one := curve{name: c.Name}
-			for _, at := range row.Rounds[len(row.Rounds)/2].Curve {
+			for _, at := range row.middle().Curve {
 				if at[0] < 99.95 {
 					one.points = append(one.points, plotter.XY{X: -math.Log10(1 - at[0]/100), Y: max(at[1], 10) / 1000})
 				}
@@ -327,7 +336,7 @@ func logarithmic(a *plot.Axis, all []curve) {
 	a.Min, a.Max = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
 	a.Tick.Marker = plot.TickerFunc(func(low, high float64) (ticks []plot.Tick) {
 		for at := low; at <= high*1.0001; at *= 10 {
-			ticks = append(ticks, plot.Tick{Value: at, Label: strconv.FormatFloat(at, 'g', 3, 64)})
+			ticks = append(ticks, plot.Tick{Value: at, Label: decimal(at)})
 			for k := 2.0; k < 10 && at*k < high; k++ {
 				ticks = append(ticks, plot.Tick{Value: at * k})
 			}

@@ -109,7 +109,7 @@ func (i *instance) accepts(ctx context.Context, host string, port int) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("nothing accepts at %s: %w\n%s", address, err, i.processes[0].tail())
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }

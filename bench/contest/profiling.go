@@ -39,7 +39,7 @@ func (o *options) profileOurs(ctx context.Context, length time.Duration) (err er
 	with := st.variants[len(st.variants)-1]
 	e := &entry{c: who[0], with: with}
 	defer func() { err = errors.Join(err, e.stop(), e.remove()) }()
-	if err := c.startEntry(ctx, e, st, sc.size, sc.keys); err != nil || e.lacks != "" {
+	if err := c.startEntry(ctx, e, sc.size, sc.keys); err != nil || e.lacks != "" {
 		return errors.Join(err, errors.New("cacheproxy did not start"))
 	}
 	if err := c.warm(ctx, st, sc, e); err != nil {
@@ -49,15 +49,21 @@ func (o *options) profileOurs(ctx context.Context, length time.Duration) (err er
 	if len(sc.rates) > 0 {
 		rate = sc.rates[len(sc.rates)/2]
 	}
+	loading, cancel := context.WithCancel(ctx)
+	defer cancel()
 	loaded := make(chan error, 1)
 	go func() {
-		_, err := c.generator(st, sc, e, rate).run(ctx, l.rest, l.memory, c.pace.each)
+		_, err := c.generator(st, sc, e, rate).run(loading, l.rest, l.memory, c.pace.each)
 		loaded <- err
 	}()
 	dir := filepath.Join(o.out, "profiles", sc.name)
 	fmt.Fprintf(os.Stderr, "profiling %s for %s\n", sc.title, profile.Needs(length))
-	err = profile.Take(ctx, "http://"+address(e.s.AdminPort), length, dir, sc.title)
-	if err = errors.Join(err, <-loaded); err != nil {
+	if err := profile.Take(ctx, "http://"+address(e.s.AdminPort), length, dir, sc.title); err != nil {
+		cancel()
+		<-loaded
+		return err
+	}
+	if err := <-loaded; err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "profiles and flame graphs are in %s; look at one with go tool pprof\n", strings.TrimPrefix(dir, o.root+"/"))

@@ -52,6 +52,9 @@ func (p *progress) left() time.Duration {
 // add says that what was estimated to take d is done.
 func (p *progress) add(d time.Duration) { p.done += d }
 
+// repeat says that something is done once more.
+func (p *progress) repeat(d time.Duration) { p.total += d; p.done += d }
+
 // say writes a line that stays.
 func (p *progress) say(format string, args ...any) {
 	if p.terminal {

@@ -15,6 +15,7 @@ type results struct {
 	Begun       time.Time     `json:"begun"`
 	Took        float64       `json:"took_seconds"`
 	Quick       bool          `json:"quick"`
+	Partial     bool          `json:"partial,omitempty"` // some scenarios or contestants were left out, or it was interrupted
 	Each        float64       `json:"measurement_seconds"`
 	Machine     machine       `json:"machine"`
 	Tools       []program     `json:"tools"` // generators and what else matters
@@ -60,6 +61,14 @@ func (r *row) label() string {
 	return r.Contestant + " + " + r.Variant
 }
 
+// at is the label, with the rate.
+func (r *row) at() string {
+	if r.Offered == 0 {
+		return r.label()
+	}
+	return r.label() + " at " + thousands(r.Offered)
+}
+
 // round is one measurement.
 type round struct {
 	Requests  int64            `json:"requests"`
@@ -67,7 +76,9 @@ type round struct {
 	RPS       float64          `json:"rps"`
 	User      float64          `json:"user_us"` // processor time of the server for each request, in microseconds
 	System    float64          `json:"system_us"`
-	Busy      float64          `json:"server_busy"` // share of its processor
+	Redis     float64          `json:"redis_us,omitempty"`  // the same of its Redis, which is elsewhere
+	Busy      float64          `json:"server_busy"`         // share of its processor
+	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else has taken
 	Generator float64          `json:"generator_busy"`
 	Latency   latency          `json:"latency_us"`
 	Curve     [][2]float64     `json:"curve,omitempty"`    // percentiles and microseconds
@@ -95,13 +106,16 @@ type latency struct {
 // spread is the median, least and most of the rounds.
 type spread struct{ Median, Min, Max float64 }
 
-// over reads a figure of every round that counts; ok is false when none does.
+// over reads a figure of every round that counts; ok is false when less than half of them do.
 func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
 	var all []float64
 	for i := range r.Rounds {
 		if r.Rounds[i].Void == "" {
 			all = append(all, figure(&r.Rounds[i]))
 		}
+	}
+	if len(all)*2 <= len(r.Rounds) {
+		return spread{}, false
 	}
 	return spreadOf(all)
 }
@@ -129,16 +143,44 @@ func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
 	return spreadOf(all)
 }
 
-// void is why no round of a row counts, "" when one does.
+// void is why a row has no figure, "" when it has one.
 func (r *row) void() string {
-	why := ""
+	if _, ok := r.over((*round).cpu); ok {
+		return ""
+	}
+	_, why := r.left()
+	return why
+}
+
+// saturated reports whether a contestant did not keep up with the rate that was offered.
+func (r *row) saturated() bool {
+	s, ok := r.over(func(x *round) float64 { return x.RPS })
+	return ok && r.Offered > 0 && s.Median < 0.97*r.Offered
+}
+
+// left is how many rounds do not count, and why the first of them does not.
+func (r *row) left() (n int, why string) {
+	for i := range r.Rounds {
+		if v := r.Rounds[i].Void; v != "" {
+			n, why = n+1, cmp.Or(why, v)
+		}
+	}
+	return n, why
+}
+
+// middle is the round that counts and has the median latency of the slowest hundredth.
+func (r *row) middle() *round {
+	var all []*round
 	for i := range r.Rounds {
 		if r.Rounds[i].Void == "" {
-			return ""
+			all = append(all, &r.Rounds[i])
 		}
-		why = cmp.Or(why, r.Rounds[i].Void)
 	}
-	return why
+	slices.SortFunc(all, func(a, b *round) int { return cmp.Compare(a.Latency.P99, b.Latency.P99) })
+	if len(all) == 0 {
+		return &round{}
+	}
+	return all[len(all)/2]
 }
 
 func (r *results) outcome(name string) *outcome {

@@ -11,13 +11,13 @@ import (
 )
 
 func TestParseStat(t *testing.T) {
-	got, err := parseStat("1234 (a name) with) S 1 2 3 4 5 6 7 8 9 10 250 50 30 20 20 0 1 0 100 0 0\n")
-	if want := (usage{2800 * time.Millisecond, 700 * time.Millisecond}); err != nil || got != want {
-		t.Errorf("%v, %v, want %v", got, err, want)
+	own, children, err := parseStat("1234 (a name) with) S 1 2 3 4 5 6 7 8 9 10 250 50 30 20 20 0 1 0 100 0 0\n")
+	if err != nil || own != (usage{2500 * time.Millisecond, 500 * time.Millisecond}) || children != (usage{300 * time.Millisecond, 200 * time.Millisecond}) {
+		t.Errorf("%v and %v, %v", own, children, err)
 	}
 	for _, bad := range []string{"", "1 (x", "1 (x) S 1 2 3", "1 (x) S 1 2 3 4 5 6 7 8 9 10 a 1 1 1 1 1"} {
-		if u, err := parseStat(bad); err == nil {
-			t.Errorf("%q is read as %v", bad, u)
+		if own, _, err := parseStat(bad); err == nil {
+			t.Errorf("%q is read as %v", bad, own)
 		}
 	}
 }
@@ -36,6 +36,9 @@ func TestUsedIsWhatWasUsed(t *testing.T) {
 	after, err := used(pids)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if exact, ok := processClock(pids[0]); !ok || exact <= 0 {
+		t.Errorf("the clock of this process: %v, %t", exact, ok)
 	}
 	child := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if got := after.sub(before).total(); got < child-2*tick {
@@ -104,6 +107,9 @@ func TestRatio(t *testing.T) {
 	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3}) {
 		t.Errorf("%v, %t", s, ok)
 	}
+	if s, ok := (&row{Rounds: rounds(5, -1, -1)}).over((*round).cpu); ok {
+		t.Errorf("one round of three is told as %v", s)
+	}
 	if s, ok := a.over((*round).cpu); !ok || s != (spread{33, 10, 40}) {
 		t.Errorf("%v, %t", s, ok)
 	}
@@ -120,6 +126,7 @@ func TestRatio(t *testing.T) {
 func TestJudge(t *testing.T) {
 	hits := func(n int64) *int64 { return &n }
 	hit, miss := scenario{body: "hit", size: 1024, keys: 1}, scenario{body: "hit", size: 1024, unique: true}
+	mixed := scenario{body: "hit", size: 1024, keys: 100, rates: []float64{1}}
 	cond := scenario{body: "hit", size: 1024, keys: 1, validate: true}
 	good := func() (round, run, sight) {
 		return round{Hits: hits(1000)}, run{Requests: 990, Bytes: 990 * 1300}, sight{checked: 10}
@@ -133,6 +140,9 @@ func TestJudge(t *testing.T) {
 		"no counter":    {&hit, func(x *round, _ *run, _ *sight) { x.Hits = nil }, ""},
 		"few errors":    {&hit, func(_ *round, s *run, _ *sight) { s.Requests, s.Errors = 5000, map[string]int64{"read": 5} }, "by its own counter only 1000 of 5010"},
 		"errors":        {&hit, func(_ *round, s *run, _ *sight) { s.Errors = map[string]int64{"read": 1} }, "1 of 990 requests ended with an error (read)"},
+		"unconnected":   {&hit, func(_ *round, s *run, _ *sight) { s.Requests, s.Errors = 1_000_000, map[string]int64{"connect": 1} }, "(connect)"},
+		"too many":      {&mixed, func(x *round, _ *run, _ *sight) { x.Upstream = 200 }, "of which a tenth are no hits"},
+		"a tenth":       {&mixed, func(x *round, _ *run, _ *sight) { x.Upstream = 110 }, ""},
 		"nothing":       {&hit, func(_ *round, s *run, _ *sight) { s.Requests = 0 }, "answered nothing"},
 		"wrong":         {&hit, func(_ *round, _ *run, seen *sight) { seen.wrong, seen.fault = 1, "x" }, "1 of 10 responses"},
 		"not looked at": {&hit, func(_ *round, _ *run, seen *sight) { seen.checked = 0 }, "no response could be compared"},
@@ -180,5 +190,76 @@ func TestCurve(t *testing.T) {
 	}
 	if last := points[len(points)-1]; last[0] < 99.9 || !slices.IsSortedFunc(points, func(a, b [2]float64) int { return int(math.Copysign(1, a[0]-b[0])) }) {
 		t.Errorf("it ends at %v", last)
+	}
+}
+
+func TestListsOfProcessors(t *testing.T) {
+	for list, want := range map[string][4]bool{"0": {true}, "0-1\n": {true, true}, "1,3": {1: true, 3: true}, "": {}, "2-": {}} {
+		for p, is := range want {
+			if listed(list, string(rune('0'+p))) != is {
+				t.Errorf("%q and %d", list, p)
+			}
+		}
+	}
+	server, rest := processors()
+	if (server == "") != (rest == "") || server != "" && listed(rest, server) {
+		t.Errorf("the server is on %q, and the rest on %q", server, rest)
+	}
+}
+
+// A process that binds itself elsewhere is brought back.
+func TestHold(t *testing.T) {
+	server, rest := processors()
+	if server == "" {
+		t.Skip("one processor")
+	}
+	cmd := exec.Command("taskset", "-c", core0(rest), "sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	pids := []int{cmd.Process.Pid}
+	if err := hold(pids, server); err != nil {
+		t.Fatal(err)
+	}
+	set, err := cpuSet(server)
+	if n := strays(pids, set); err != nil || len(n) > 0 {
+		t.Errorf("%v are elsewhere, %v", n, err)
+	}
+	other, err := cpuSet(rest)
+	if n := strays(pids, other); err != nil || len(n) != 1 {
+		t.Errorf("%v are not on %s, %v", n, rest, err)
+	}
+}
+
+func core0(list string) string {
+	first, _, _ := strings.Cut(list, ",")
+	return first
+}
+
+// Files that processes have mapped are theirs already, and files with holes take what is in them.
+func TestKept(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/full", make([]byte, 8192), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(dir+"/full", 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if n := kept(dir, []int{os.Getpid()}); n < 8192 || n > 1<<20 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
+// Two contests agree where the ratios to ours do, whatever the figures are.
+func TestCompare(t *testing.T) {
+	a := &results{Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(10)}, {Contestant: "x", Rounds: rounds(20)}, {Contestant: "y", Rounds: rounds(5)}}}}}
+	b := &results{Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(100)}, {Contestant: "x", Rounds: rounds(210)}, {Contestant: "y", Rounds: rounds(60)}}}}}
+	var out strings.Builder
+	if err := compare(&out, a, b); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.HasSuffix(got, "1 of 2 ratios agree within 10 %\n") || !strings.Contains(got, "  0.50   0.60  apart\n") {
+		t.Error(got)
 	}
 }

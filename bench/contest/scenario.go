@@ -22,7 +22,6 @@ type scenario struct {
 	validate    bool    // with If-None-Match: 304 is the right answer
 	connections int
 	rates       []float64 // requests a second of an open loop, each measured; with a mix of hits, misses and what is not stored
-	shortRates  []float64 // of the short contest
 	longer      int       // times as long as others
 }
 
@@ -47,7 +46,6 @@ type stage struct {
 	name      string
 	variants  [][]feature
 	only      []string // contestants; nil: all who can
-	fixed     bool     // who has no cache is measured too, for comparison
 	tls       bool     // they are asked over TLS
 	scenarios []scenario
 }
@@ -60,7 +58,7 @@ const (
 )
 
 var stages = []stage{
-	{name: "base", variants: [][]feature{nil}, fixed: true, scenarios: []scenario{
+	{name: "base", variants: [][]feature{nil}, scenarios: []scenario{
 		{name: "hit-1k-c1", title: "hit, 1 KB, 1 connection", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 1},
 		{name: "hit-1k-c16", title: "hit, 1 KB, 16 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 16},
 		{name: "hit-1k-c64", title: "hit, 1 KB, 64 connections", kind: byWrk, quick: true, body: body.Hit, size: kib, keys: 1, connections: 64},
@@ -93,9 +91,9 @@ var stages = []stage{
 		{name: "redis-hit", title: "hit in Redis, 1 KB, 64 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 64},
 	}},
 	{name: "mixed", variants: [][]feature{nil}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
-		{name: "mixed", title: "open loop: 90 % hits (Zipf over 100,000), 5 % misses, 5 % passed through", kind: byLoadgen, quick: true,
+		{name: "mixed", title: "open loop: 90 % hits (Zipf over 100,000), 5 % misses, 5 % passed through", kind: byLoadgen,
 			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256,
-			rates: []float64{1_000, 2_500, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000}, shortRates: []float64{5_000, 20_000}},
+			rates: []float64{1_000, 2_500, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000}},
 	}},
 	{name: "million", variants: [][]feature{nil}, only: []string{"cacheproxy", "varnish"}, scenarios: []scenario{
 		{name: "zipf-1m", title: "hit, 1 KB, Zipf over 1,000,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: million, zipf: 1, connections: 64, longer: 2},
@@ -125,18 +123,5 @@ func (p pace) of(all []stage) (chosen []stage) {
 			chosen = append(chosen, st)
 		}
 	}
-	return p.paced(chosen)
-}
-
-// paced are stages with fewer rates, when there is little time.
-func (p pace) paced(all []stage) []stage {
-	for i := range all {
-		all[i].scenarios = slices.Clone(all[i].scenarios)
-		for j := range all[i].scenarios {
-			if sc := &all[i].scenarios[j]; p.quick && sc.shortRates != nil {
-				sc.rates = sc.shortRates
-			}
-		}
-	}
-	return all
+	return chosen
 }

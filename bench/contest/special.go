@@ -79,7 +79,7 @@ func (c *contest) restart(ctx context.Context, st *stage, sc *scenario, e *entry
 	warm := e.s.With[surviving]
 	if warm {
 		if err := c.fill(ctx, sc, e); err != nil {
-			return &round{Void: err.Error()}, nil
+			return nil, err
 		}
 		time.Sleep(500 * time.Millisecond) // what is stored behind the answers has been
 	}

@@ -22,7 +22,10 @@ var squid = contestant{
 		return [][]string{{"chown", "proxy", s.Dir}} // as root it refuses to run, so it is this user, who writes its logs
 	},
 	processes: func(s setup) [][]string {
-		return [][]string{{s.Program, "-N", "-f", filepath.Join(s.Dir, "squid.conf")}} // -N: one process, in the foreground
+		return [][]string{
+			// -N: one process, in the foreground; -n: a name of its own, since what it shares is under it
+			{s.Program, "-N", "-n", "bench" + strconv.Itoa(s.Port), "-f", filepath.Join(s.Dir, "squid.conf")},
+		}
 	},
 	hits: squidHits,
 	can:  []feature{overTLS, accessLog, collapsing, revalidating},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -12,8 +13,8 @@ import (
 // ours is who all others are compared with.
 const ours = "cacheproxy"
 
-// generatorFull is the share of its processors from which on a generator may be what is measured: requests a second are then its own.
-const generatorFull = 0.95
+// serverFull is the share of its processor below which a server has not been at its limit: requests a second are then those of what asked it.
+const serverFull = 0.9
 
 // markdown writes tables. What they say is of results alone.
 type markdown struct {
@@ -46,6 +47,9 @@ func (m *markdown) page() error {
 	if m.r.Quick {
 		m.printf(" (`QUICK=1`: short and few measurements, to be looked at and not to be quoted)")
 	}
+	if m.r.Partial {
+		m.printf(" (a part of it)")
+	}
 	m.printf(" from results.json. How it is measured is in [docs/performance.md](%sdocs/performance.md).\n\n", m.up())
 	m.setting()
 	m.printf("\n## In short\n\n")
@@ -66,7 +70,7 @@ func (m *markdown) page() error {
 
 // up leads from the results to the root of the repository.
 func (m *markdown) up() string {
-	if m.r.Quick {
+	if m.r.Quick || m.r.Partial {
 		return "../../../"
 	}
 	return "../../"
@@ -81,14 +85,15 @@ func (m *markdown) setting() {
 	} else {
 		m.printf("Contestants on processor %s, everything else on %s. ", h.Server, h.Rest)
 	}
-	m.printf("Each measurement is %g s; figures are the median of the rounds, with least and most of them.\n\n", m.r.Each)
+	m.printf("Each measurement is %g s; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
+	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then what the generators could ask. %s\n\n", m.disturbed())
 	var absent []string
 	for _, c := range m.r.Contestants {
 		if c.Absent != "" {
 			absent = append(absent, fmt.Sprintf("%s (%s)", c.Name, c.Absent))
 			continue
 		}
-		m.printf("- %s: %s\n", c.Name, c.Version)
+		m.printf("- %s\n", c.Name+": "+strings.TrimPrefix(c.Version, c.Name+" "))
 	}
 	for _, t := range m.r.Tools {
 		m.printf("- %s: %s\n", t.Name, t.Version)
@@ -96,6 +101,21 @@ func (m *markdown) setting() {
 	if len(absent) > 0 {
 		m.printf("\nAbsent: %s.\n", strings.Join(absent, "; "))
 	}
+}
+
+// disturbed says in how many measurements something else was at work.
+func (m *markdown) disturbed() string {
+	all, n := 0, 0
+	for i := range m.r.Scenarios {
+		for j := range m.r.Scenarios[i].Rows {
+			for _, x := range m.r.Scenarios[i].Rows[j].Rounds {
+				if all++; x.Disturbed > tolerable {
+					n++
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("In %d of %d measurements something else took more than %.0f %% of a processor, after %d attempts.", n, all, 100*tolerable, attempts)
 }
 
 // summaryColumns are the scenarios that the short table has.
@@ -137,7 +157,7 @@ func (m *markdown) summary() {
 		}
 	}
 	m.table(head, rows)
-	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured, and the page of results says why.\n\n")
+	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured.\n\n")
 }
 
 // only is the one row of a contestant in a scenario that has no other variant.
@@ -156,7 +176,7 @@ func (o *outcome) only(contestant string) (found *row) {
 // scenario writes the whole table of one.
 func (m *markdown) scenario(o *outcome) {
 	m.printf("## %s\n\n", o.Title)
-	head := []string{"", "requests/s", "CPU us", "user + system", "CPU to " + ours, "p50 ms", "p99 ms", "p99.9 ms", "memory"}
+	head := []string{"", "requests/s", "busy", "CPU us", "user + system", "CPU to " + ours, "p50 ms", "p99 ms", "p99.9 ms", "memory"}
 	offered := len(o.Rows) > 0 && o.Rows[0].Offered > 0
 	if offered {
 		head[1] = "answered/s of offered"
@@ -169,20 +189,28 @@ func (m *markdown) scenario(o *outcome) {
 	if restart {
 		head = append(head, "first answer ms", "asked of upstream")
 	}
+	inRedis := slices.ContainsFunc(o.Rows, func(r row) bool { return slices.ContainsFunc(r.Rounds, func(x round) bool { return x.Redis > 0 }) })
+	if inRedis {
+		head = append(head, "and of Redis")
+	}
 	var rows [][]string
-	var notes []string
+	var notes, some []string
 	for i := range o.Rows {
 		r := &o.Rows[i]
-		if why := r.Lacks; why != "" || r.void() != "" {
-			if why == "" {
-				why = r.void()
-			}
-			notes = append(notes, fmt.Sprintf("%s: %s", r.label(), why))
+		if why := cmp.Or(r.Lacks, r.void()); why != "" || len(r.Rounds) == 0 {
+			notes = append(notes, fmt.Sprintf("%s: %s", r.at(), why))
 			continue
+		}
+		if n, why := r.left(); n > 0 {
+			some = append(some, fmt.Sprintf("%s: %d of %d rounds (%s)", r.at(), n, len(r.Rounds), why))
 		}
 		cells := m.cells(o, r, restart)
 		if varied {
 			cells = append(cells, toPlain(o, r))
+		}
+		if inRedis {
+			redis, _ := r.over(func(x *round) float64 { return x.Redis })
+			cells = append(cells, microseconds(redis.Median))
 		}
 		rows = append(rows, cells)
 	}
@@ -193,14 +221,18 @@ func (m *markdown) scenario(o *outcome) {
 	if len(notes) > 0 {
 		m.printf("Not measured: %s.\n\n", strings.Join(notes, "; "))
 	}
+	if len(some) > 0 {
+		m.printf("Left out: %s.\n\n", strings.Join(some, "; "))
+	}
 }
 
 func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	at := func(figure func(*round) float64) float64 { s, _ := r.over(figure); return s.Median }
 	rps, _ := r.over(func(x *round) float64 { return x.RPS })
 	cpu, _ := r.over((*round).cpu)
-	mark := ""
-	if at(func(x *round) float64 { return x.Generator }) > generatorFull && r.Offered == 0 {
+	p99, _ := r.over(func(x *round) float64 { return x.Latency.P99 })
+	busy, mark := at(func(x *round) float64 { return x.Busy }), ""
+	if busy < serverFull && r.Offered == 0 && !restart {
 		mark = "†"
 	}
 	asked := span(rps, thousands) + mark
@@ -208,15 +240,15 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 		asked += " of " + thousands(r.Offered)
 	}
 	compared := ""
-	if base := m.base(o, r); base != nil {
+	if base := o.same(&row{Contestant: ours, Variant: r.Variant, Offered: r.Offered}); base != nil {
 		if s, ok := ratio(r, base, (*round).cpu); ok {
 			compared = span(s, twoDigits)
 		}
 	}
 	cells := []string{
-		r.label(), asked, span(cpu, microseconds),
+		r.label(), asked, fmt.Sprintf("%.0f %%", 100*busy), span(cpu, microseconds),
 		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
-		milliseconds(at(func(x *round) float64 { return x.Latency.P50 })), milliseconds(at(func(x *round) float64 { return x.Latency.P99 })),
+		milliseconds(at(func(x *round) float64 { return x.Latency.P50 })), span(p99, milliseconds),
 		milliseconds(at(func(x *round) float64 { return x.Latency.P999 })), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
 	}
 	if restart {
@@ -239,16 +271,6 @@ func toPlain(o *outcome, r *row) string {
 }
 
 func twoDigits(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
-
-// base is the row of ours that one is compared with: of the same variant and rate.
-func (m *markdown) base(o *outcome, r *row) *row {
-	for i := range o.Rows {
-		if b := &o.Rows[i]; b.Contestant == ours && b.Variant == r.Variant && b.Offered == r.Offered {
-			return b
-		}
-	}
-	return nil
-}
 
 // stampedes says how many of the requests of a stampede reached the upstream, and when the clients had their answers.
 func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {

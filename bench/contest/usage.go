@@ -1,13 +1,17 @@
 package main
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // usage is what processes have taken of the machine.
@@ -22,76 +26,114 @@ func (u usage) sub(v usage) usage { return usage{u.User - v.User, u.System - v.S
 // tick is what /proc counts processor time in: USER_HZ, which is 100 on every architecture that Go knows.
 const tick = 10 * time.Millisecond
 
-// used adds up the processor time of processes, and of those of their children that have ended and been waited for.
+// used adds up the processor time of processes, and of those of their children that have ended and been waited for. The sum is exact to the
+// microsecond; how it is divided between user and system is as the kernel has sampled it, in ticks.
 func used(pids []int) (u usage, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if os.IsNotExist(err) {
+		if gone(err) {
 			continue // ended since it was listed: its parent has its time
 		}
 		if err != nil {
 			return u, err
 		}
-		one, err := parseStat(string(text))
+		own, children, err := parseStat(string(text))
 		if err != nil {
 			return u, fmt.Errorf("contest: /proc/%d/stat: %w", pid, err)
 		}
-		u.User += one.User
-		u.System += one.System
+		if exact, ok := processClock(pid); ok && own.total() > 0 {
+			user := time.Duration(float64(exact) * float64(own.User) / float64(own.total()))
+			own = usage{user, exact - user}
+		}
+		u.User += own.User + children.User
+		u.System += own.System + children.System
 	}
 	return u, nil
 }
 
+// gone says that a process has ended while it was looked at.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) }
+
+// processClock is the processor time of all threads of a process, living or not: clock_getcpuclockid(3), whose numbers are ABI.
+func processClock(pid int) (time.Duration, bool) {
+	const cpuclockSched = 2
+	var at unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|cpuclockSched), &at); err != nil {
+		return 0, false
+	}
+	return time.Duration(at.Nano()), true
+}
+
 // parseStat reads a line of proc_pid_stat(5): fields 14 to 17 are utime, stime, cutime and cstime.
-func parseStat(text string) (u usage, err error) {
+func parseStat(text string) (own, children usage, err error) {
 	end := strings.LastIndexByte(text, ')') // the name before it may have spaces and parentheses
 	field := strings.Fields(text[end+1:])
 	if end < 0 || len(field) < 15 {
-		return u, fmt.Errorf("%.80q is too short", text)
+		return own, children, fmt.Errorf("%.80q is too short", text)
 	}
-	var ticks [4]int64
+	var ticks [4]time.Duration
 	for i := range ticks {
-		if ticks[i], err = strconv.ParseInt(field[11+i], 10, 64); err != nil {
-			return u, err
+		n, err := strconv.ParseInt(field[11+i], 10, 64)
+		if err != nil {
+			return own, children, err
 		}
+		ticks[i] = time.Duration(n) * tick
 	}
-	return usage{time.Duration(ticks[0]+ticks[2]) * tick, time.Duration(ticks[1]+ticks[3]) * tick}, nil
+	return usage{ticks[0], ticks[1]}, usage{ticks[2], ticks[3]}, nil
 }
 
-// resident is the memory of processes in bytes, what they share counted once.
+// resident is the memory of processes in bytes, what they share counted once. Where that may not be read, it is what is resident of each.
 func resident(pids []int) (bytes int64, err error) {
 	for _, pid := range pids {
-		f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if os.IsNotExist(err) {
-			continue
+		n, err := sumOfField(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:")
+		if err != nil && !gone(err) {
+			n, err = sumOfField(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 		}
-		if err != nil {
+		if err != nil && !gone(err) {
 			return 0, err
 		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if rest, found := strings.CutPrefix(lines.Text(), "Pss:"); found {
-				kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
-				if err != nil {
-					_ = f.Close() // it was only read
-					return 0, fmt.Errorf("contest: /proc/%d/smaps_rollup: %w", pid, err)
-				}
-				bytes += kib << 10
-			}
-		}
-		_ = f.Close() // it was only read
+		bytes += n
 	}
 	return bytes, nil
 }
 
-// kept is the size of the files under dir, in bytes of the pages that they take: on tmpfs that is memory too.
-func kept(dir string) (bytes int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil // gone meanwhile: caches rename and remove
+// sumOfField adds up what a file of /proc has in kB under a name.
+func sumOfField(file, name string) (bytes int64, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, found := strings.CutPrefix(line, name); found {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("contest: %s: %w", file, err)
+			}
+			bytes += kib << 10
+		}
+	}
+	return bytes, nil
+}
+
+// kept is what the files under dir take, in bytes: on tmpfs that is memory. Those that a process has mapped are left out, since resident has them.
+func kept(dir string, pids []int) (bytes int64) {
+	mapped := map[string]bool{}
+	for _, pid := range pids {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid)) // what cannot be read is not left out
+		for line := range strings.Lines(string(text)) {
+			if at := strings.Index(line, dir); at >= 0 {
+				mapped[strings.TrimSpace(line[at:])] = true
+			}
+		}
+	}
+	_ = filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || mapped[name] {
+			return nil // or gone meanwhile: caches rename and remove
 		}
 		if info, err := d.Info(); err == nil {
-			const page = 4096
-			bytes += (info.Size() + page - 1) / page * page
+			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+				bytes += stat.Blocks * 512
+			}
 		}
 		return nil
 	})

@@ -14,7 +14,7 @@ var varnish = contestant{
 	name:    "varnish",
 	program: "varnishd",
 	pkg:     "varnish hitch",
-	version: versionLine("varnish-", "-V"),
+	version: varnishVersion,
 	files:   []string{"default.vcl", "hitch.conf"},
 	processes: func(s setup) [][]string {
 		all := [][]string{varnishd(s)}
@@ -34,6 +34,17 @@ var varnish = contestant{
 		limiting:  "vmod vsthrottle is in a package of its own, varnish-modules",
 		surviving: "malloc is lost, and the file store is emptied at each start; only the deprecated persistent one is not",
 	},
+}
+
+// varnishVersion is its own and, where that is there, hitch's.
+func varnishVersion(ctx context.Context, program string) (string, error) {
+	version, err := versionLine("varnish-", "-V")(ctx, program)
+	if found, missing := find("hitch"); missing == nil {
+		if hitch, err := versionLine("hitch", "--version")(ctx, found); err == nil {
+			version += ", " + hitch
+		}
+	}
+	return version, err
 }
 
 // varnishName is where varnishd keeps its shared memory. [ref] "in performance critical applications, this directory should be on
@@ -57,7 +68,7 @@ func varnishd(s setup) []string {
 		"-T", "none", // [ref] no management port
 		"-p", "thread_pools=1", // [ref] "more than one pool for each CPU is most likely detrimental"; 2 by default
 		"-p", "thread_pool_min=200", // [ref] made ahead, so that a burst does not wait for threads; 100 by default
-		"-p", "thread_pool_max=1000", // [ref] hits hold a thread only while there is work; misses as long as the origin takes
+		"-p", "thread_pool_max=2000", // [ref] hits hold a thread only while there is work; misses as long as the origin takes
 		"-p", "listen_depth=4096", // [ref] connections that wait to be accepted; 1,024 by default
 		"-p", "timeout_idle=60", // [ref] of a client's connection; 5 s by default
 		"-p", "backend_idle_timeout=60", // [ref] the default
@@ -81,7 +92,9 @@ func varnishd(s setup) []string {
 // "mask individual VSL messages from being logged". What nobody reads need not be written.
 const (
 	unread    = "-VCL_call,-VCL_return,-VCL_use,-Hit,-Filters,-RespHeader,-RespUnset,-ReqUnset,-SessOpen,-SessClose"
-	unreadToo = "-Begin,-End,-Link,-Timestamp,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqAcct,-RespProtocol,-RespStatus,-RespReason"
+	unreadToo = "-BereqMethod,-BereqURL,-BereqProtocol,-BereqHeader,-BereqUnset,-BereqAcct,-BerespProtocol,-BerespStatus,-BerespReason,-BerespHeader," +
+		"-BackendOpen,-BackendReuse,-BackendClose,-BackendStart,-Fetch_Body,-Storage,-TTL,-Length,-ExpKill," +
+		"-Begin,-End,-Link,-Timestamp,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqAcct,-RespProtocol,-RespStatus,-RespReason"
 )
 
 func varnishSocket(s setup) string { return filepath.Join(s.Dir, "v.sock") }

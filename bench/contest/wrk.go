@@ -100,6 +100,9 @@ func parseWrk(out []byte) (*run, error) {
 
 // pinned runs a program to its end on the given processors ("" = any), and returns what it wrote and its processor time.
 func pinned(ctx context.Context, cores string, name string, args ...string) (out []byte, own time.Duration, err error) {
+	const longest = 3 * time.Minute // the longest is a fill of a million keys
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	all := append([]string{name}, args...)
 	if cores != "" {
 		all = append([]string{"taskset", "-c", cores}, all...)

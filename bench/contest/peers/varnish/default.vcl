@@ -5,7 +5,7 @@ vcl 4.1;
 backend origin {
     .host = "{{.OriginHost}}";              # its connections are kept and used again by default
     .port = "{{.OriginPort}}";
-    .max_connections = 1000;                # reference "backend definition": unbounded by default; more than any test has clients
+    .max_connections = 4000;                # reference "backend definition": unbounded by default; more than any test has clients
 }
 
 sub vcl_backend_response {

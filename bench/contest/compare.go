@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+)
+
+// agree is how far the ratios of two contests may be apart.
+const agree = 0.10
+
+// compare says how well two contests agree: of each row the ratio of processor time to ours, in the one and in the other, and how far
+// these are apart. Figures themselves are not compared, since a machine is faster on one day than on another.
+func compare(w io.Writer, a, b *results) error {
+	within, all := 0, 0
+	for i := range a.Scenarios {
+		o := &a.Scenarios[i]
+		other := b.outcome(o.Name)
+		if other == nil {
+			continue
+		}
+		for j := range o.Rows {
+			r := &o.Rows[j]
+			if r.Contestant == ours {
+				continue
+			}
+			x, okX := o.toOurs(r)
+			y, okY := other.toOurs(other.same(r))
+			if !okX || !okY {
+				continue
+			}
+			apart := math.Abs(math.Log(x / y))
+			all++
+			mark := ""
+			if apart <= math.Log(1+agree) {
+				within++
+			} else {
+				mark = "  apart"
+			}
+			if _, err := fmt.Fprintf(w, "%-14s %-32s %6.2f %6.2f%s\n", o.Name, r.at(), x, y, mark); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%\n", within, all, 100*agree)
+	return err
+}
+
+// toOurs is the ratio of a row to ours of the same variant and rate.
+func (o *outcome) toOurs(r *row) (float64, bool) {
+	if r == nil {
+		return 0, false
+	}
+	base := o.same(&row{Contestant: ours, Variant: r.Variant, Offered: r.Offered})
+	if base == nil {
+		return 0, false
+	}
+	s, ok := ratio(r, base, (*round).cpu)
+	return s.Median, ok
+}
+
+// same finds the row of the same contestant, variant and rate.
+func (o *outcome) same(r *row) *row {
+	for i := range o.Rows {
+		if x := &o.Rows[i]; x.Contestant == r.Contestant && x.Variant == r.Variant && x.Offered == r.Offered {
+			return x
+		}
+	}
+	return nil
+}
