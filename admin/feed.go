@@ -64,11 +64,11 @@ func (f *Feed) Wants(hit bool) bool {
 	return f != nil && (!hit || f.listeners.Load() != nil)
 }
 
-// Publish shows one request that has ended. Encode is called at most once, if somebody wants it; it returns the line, without its
-// end, that nobody changes afterwards.
-func (f *Feed) Publish(p *Passed, encode func() []byte) {
+// Publish shows one request that has ended, a hit or none. What and encode are called at most once each, if somebody wants them: what is for those
+// who choose, encode returns the line, without its end, that nobody changes afterwards.
+func (f *Feed) Publish(hit bool, what func() *Passed, encode func() []byte) {
 	var line []byte
-	if !p.Hit {
+	if !hit {
 		line = encode()
 		f.recent.add(line)
 	}
@@ -76,6 +76,7 @@ func (f *Feed) Publish(p *Passed, encode func() []byte) {
 	if listeners == nil {
 		return
 	}
+	p := what()
 	for _, l := range *listeners {
 		if !l.filter.match(p) {
 			continue

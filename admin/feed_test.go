@@ -34,7 +34,9 @@ func line(p *Passed) []byte {
 	return text
 }
 
-func (f *Feed) publish(p *Passed) { f.Publish(p, func() []byte { return line(p) }) }
+func (f *Feed) publish(p *Passed) {
+	f.Publish(p.Hit, func() *Passed { return p }, func() []byte { return line(p) })
+}
 
 func get(f *Feed, query string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
@@ -198,15 +200,15 @@ func TestSlowReader(t *testing.T) {
 	}()
 	<-w.flushed // the head: it is a listener from here on
 	hit := &Passed{Hit: true, Outcome: "hit"}
-	f.Publish(hit, func() []byte { return []byte(`"first"`) })
+	f.Publish(hit.Hit, func() *Passed { return hit }, func() []byte { return []byte(`"first"`) })
 	<-w.writing
 	for n := range maxQueued + 12 {
-		f.Publish(hit, func() []byte { return fmt.Append(nil, n) })
+		f.Publish(hit.Hit, func() *Passed { return hit }, func() []byte { return fmt.Append(nil, n) })
 	}
 	close(w.release)
 	<-w.flushed // the first line
 	<-w.flushed // and what had queued up
-	f.Publish(hit, func() []byte { return []byte(`"next"`) })
+	f.Publish(hit.Hit, func() *Passed { return hit }, func() []byte { return []byte(`"next"`) })
 	<-w.flushed
 	f.Close()
 	<-done

@@ -41,12 +41,12 @@ type exchange struct {
 }
 
 // exchange copies from the journey what the exchange needs.
-func (j *journey) exchange() *exchange {
+func (j *journey) exchange() exchange {
 	stamp := j.stamp
 	if !lookedUp(j.r.Method) {
 		stamp = j.h.opt.Store.Mark()
 	}
-	return &exchange{
+	return exchange{
 		h: j.h, next: j.next(), site: j.site, rule: j.matched, in: j.in, rq: j.rq, scheme: j.scheme, host: j.host,
 		target: j.r.URL, path: j.keyPath(), key: j.cacheKey, stamp: stamp, unstored: j.unstored, stored: j.stored,
 		upgrades: asksForUpgrade(j.r),

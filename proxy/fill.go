@@ -74,7 +74,7 @@ var errLeft = errors.New("proxy: every client that waited for the response has l
 
 func newFill(t *fills, j *journey, key string) *fill {
 	return &fill{
-		t: t, key: key, id: strconv.FormatUint(t.ids.Add(1), 36), x: *j.exchange(), leader: j, waiters: 1,
+		t: t, key: key, id: strconv.FormatUint(t.ids.Add(1), 36), x: j.exchange(), leader: j, waiters: 1,
 		cancel: func() {}, ready: make(chan struct{}),
 	}
 }

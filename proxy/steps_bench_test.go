@@ -219,7 +219,8 @@ func (s *steps) another(begin string) string {
 func (s *steps) plan(b *testing.B) *plan {
 	now := time.Now()
 	res, _ := page{}.RoundTrip(s.j.r)
-	p, why := s.absent().exchange().plan(res, now, now)
+	x := s.absent().exchange()
+	p, why := x.plan(res, now, now)
 	if p == nil {
 		b.Fatal(why)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"cacheproxy/admin"
@@ -91,12 +92,15 @@ func (l *accessLog) request(a *proxy.Access) {
 		return
 	}
 	target := l.target(a.Request)
-	level, attributes := l.line(a, target)
+	d := drafts.Get().(*draft)
+	defer d.giveBack()
+	var level slog.Level
+	level, d.attributes = l.line(d.attributes[:0], a, target)
 	if logged {
-		l.log.LogAttrs(a.Request.Context(), level, "request", attributes...)
+		l.log.LogAttrs(a.Request.Context(), level, "request", d.attributes...)
 	}
 	if shown {
-		l.feed.Publish(passed(a, target), func() []byte { return encode(level, attributes) })
+		l.feed.Publish(a.Outcome.Hit, func() *admin.Passed { return passed(a, target) }, func() []byte { return d.encode(level) })
 	}
 }
 
@@ -108,18 +112,38 @@ func passed(a *proxy.Access, target string) *admin.Passed {
 	}
 }
 
-// encode makes the line that the log has in JSON, whatever log.format is.
-func encode(level slog.Level, attributes []slog.Attr) []byte {
-	var line bytes.Buffer
-	record := slog.NewRecord(time.Now(), level, "request", 0)
-	record.AddAttrs(attributes...)
-	_ = slog.NewJSONHandler(&line, nil).Handle(context.Background(), record) // into memory: cannot fail
-	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
+// A draft is the memory that a line is made in.
+type draft struct {
+	attributes []slog.Attr
+	text       bytes.Buffer
+	handler    *slog.JSONHandler // to text
 }
 
-// line is what the access log says of a request.
-func (l *accessLog) line(a *proxy.Access, target string) (slog.Level, []slog.Attr) {
-	attributes := make([]slog.Attr, 0, 16)
+// drafts lends them: a miss would pay more for its line than for its key.
+var drafts = sync.Pool{New: func() any {
+	d := &draft{attributes: make([]slog.Attr, 0, 20)}
+	d.handler = slog.NewJSONHandler(&d.text, nil)
+	return d
+}}
+
+func (d *draft) giveBack() {
+	clear(d.attributes) // nothing of the request is kept alive
+	if d.text.Cap() <= 4<<10 {
+		drafts.Put(d)
+	}
+}
+
+// encode makes the line that the log has in JSON, whatever log.format is.
+func (d *draft) encode(level slog.Level) []byte {
+	d.text.Reset()
+	record := slog.NewRecord(time.Now(), level, "request", 0)
+	record.AddAttrs(d.attributes...)
+	_ = d.handler.Handle(context.Background(), record) // into memory: cannot fail
+	return bytes.Clone(bytes.TrimSuffix(d.text.Bytes(), []byte("\n")))
+}
+
+// line appends what the access log says of a request.
+func (l *accessLog) line(attributes []slog.Attr, a *proxy.Access, target string) (slog.Level, []slog.Attr) {
 	attributes = append(attributes,
 		slog.String("method", a.Request.Method),
 		slog.String("host", a.Request.Host),
