@@ -90,11 +90,11 @@ func (p *profiles) timed(w http.ResponseWriter, r *http.Request, name string) {
 		runtime.SetBlockProfileRate(blockRate)
 		defer runtime.SetBlockProfileRate(0)
 		pprof.Handler(name).ServeHTTP(w, r)
-	default: // what was allocated meanwhile, say
-		pprof.Handler(name).ServeHTTP(w, r)
 	case "mutex":
 		runtime.SetMutexProfileFraction(mutexFraction)
 		defer runtime.SetMutexProfileFraction(0)
+		pprof.Handler(name).ServeHTTP(w, r)
+	default: // what was allocated meanwhile, say
 		pprof.Handler(name).ServeHTTP(w, r)
 	}
 }
