@@ -123,6 +123,11 @@ bench: ## measure cacheproxy beside its peers (under 40 min; QUICK=1: under 5): 
 bench-page: ## put what make bench has found out into README.md, and draw it again
 	cd bench && go run ./contest -report -page
 
+.PHONY: bench-test
+bench-test: ## try that every contestant of make bench answers rightly, and from its cache; make test does not install them
+	@bench/needs
+	cd bench && BENCH_PEERS=1 go test -count=1 -run Contestants ./contest
+
 .PHONY: profile
 profile: ## take profiles and flame graphs of cacheproxy in SCENARIO (hit-1k-c64) of the contest: bench/results/profiles
 	@bench/needs

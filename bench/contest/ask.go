@@ -25,9 +25,9 @@ func (sc *scenario) warms() bool { return sc.keys > 1 && sc.kind != byRestart }
 func (c *contest) generator(st *stage, sc *scenario, e *entry, rate float64) generator {
 	switch sc.kind {
 	case byH2load:
-		return h2load{url: e.url(sc.resource(), st.tls, true), connections: sc.connections, streams: 10}
+		return h2load{url: e.url(sc.resource(), st.tls), connections: sc.connections, streams: 10}
 	case byWrk:
-		g := wrk{url: e.url(sc.resource(), st.tls, false), connections: sc.connections}
+		g := wrk{url: e.url(sc.resource(), st.tls), connections: sc.connections}
 		if sc.validate {
 			g.fields = []string{"If-None-Match: " + sc.resource().ETag()}
 		}
@@ -131,7 +131,7 @@ func (c *contest) warm(ctx context.Context, st *stage, sc *scenario, e *entry) e
 	if sc.unique || sc.kind == byStampede {
 		return nil
 	}
-	url := e.url(sc.resource(), st.tls, sc.kind == byH2load)
+	url := e.url(sc.resource(), st.tls)
 	if err := e.ready(ctx, url); err != nil {
 		return fmt.Errorf("contest: it does not answer: %w", err)
 	}
@@ -170,7 +170,7 @@ const lookEvery = 50 * time.Millisecond
 func (c *contest) watch(ctx context.Context, st *stage, sc *scenario, e *entry) func() *sight {
 	ctx, cancel := context.WithCancel(ctx)
 	seen, done := &sight{}, make(chan struct{})
-	client := lookers(st.tls && sc.kind == byH2load, e.c.clearHTTP2)
+	client := lookers(st.tls && sc.kind == byH2load)
 	id := uint64(0)
 	if sc.unique {
 		id = c.lab.fresh(1_000_000)
@@ -187,7 +187,7 @@ func (c *contest) watch(ctx context.Context, st *stage, sc *scenario, e *entry) 
 			case sc.keys > 1:
 				r.ID, id = id%sc.keys, id+7919
 			}
-			seen.look(ctx, client, e.url(r, st.tls, sc.kind == byH2load), r)
+			seen.look(ctx, client, e.url(r, st.tls), r)
 			select {
 			case <-ctx.Done():
 			case <-time.After(lookEvery):

@@ -2,18 +2,10 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -51,7 +43,11 @@ func startBench(t *testing.T, c *contestant) *bench {
 	t.Log(version)
 	b.s.Host, b.s.OriginHost = "127.0.0.1", "127.0.0.1"
 	b.s.CacheMiB, b.s.LimitPerSecond, b.s.Size = 512, 1_000_000, 1024
-	b.s.CertFile, b.s.KeyFile, b.s.PEMFile = certificate(t)
+	certs, err := makeCertificates(enterable(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.s.CertFile, b.s.KeyFile, b.s.PEMFile = certs.cert, certs.key, certs.pem
 	b.origin, b.s.OriginPort = startOrigin(t)
 	return b
 }
@@ -142,46 +138,6 @@ func startRedis(t *testing.T) int {
 	return port
 }
 
-// certificate makes one of localhost: its file, that of its key, and one with both.
-func certificate(t *testing.T) (cert, key, both string) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "localhost"},
-		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := enterable(t, "")
-	write := func(name string, blocks ...*pem.Block) string {
-		var text bytes.Buffer
-		for _, block := range blocks {
-			if err := pem.Encode(&text, block); err != nil {
-				t.Fatal(err)
-			}
-		}
-		name = filepath.Join(dir, name)
-		if err := os.WriteFile(name, text.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	c, k := &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}
-	return write("cert.pem", c), write("key.pem", k), write("both.pem", c, k)
-}
-
 // client is one with connections of its own, closed with the test. It takes any certificate.
 func client(t *testing.T, protocols func(*http.Protocols)) *http.Client {
 	transport := &http.Transport{
@@ -194,9 +150,8 @@ func client(t *testing.T, protocols func(*http.Protocols)) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
-func http1(p *http.Protocols)      { p.SetHTTP1(true) }
-func http2(p *http.Protocols)      { p.SetHTTP2(true) }
-func clearHTTP2(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }
+func http1(p *http.Protocols) { p.SetHTTP1(true) }
+func http2(p *http.Protocols) { p.SetHTTP2(true) }
 
 // get asks for r and checks that the response is right.
 func get(t *testing.T, c *http.Client, base string, r body.Resource, fields ...string) *http.Response {

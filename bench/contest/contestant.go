@@ -30,8 +30,6 @@ type contestant struct {
 	// expect it to have.
 	can    []feature
 	cannot map[feature]string
-	// clearHTTP2 says that HTTP/2 is spoken in cleartext on Port; otherwise TLSPort offers it by ALPN, beside HTTP/1.1.
-	clearHTTP2 bool
 	// fixed answers everything with the same bytes and has no cache: it stands beside tables of hits alone.
 	fixed bool
 }
@@ -41,7 +39,7 @@ type feature string
 
 const (
 	overTLS   feature = "tls"       // listens on TLSPort, HTTP/1.1
-	overHTTP2 feature = "http2"     // HTTP/2 in cleartext with prior knowledge on Port, or with TLS on TLSPort
+	overHTTP2 feature = "http2"     // HTTP/2 on TLSPort, by ALPN beside HTTP/1.1
 	accessLog feature = "accesslog" // writes a line of each request to LogFile
 	inRedis   feature = "redis"     // keeps what it stores in Redis alone
 	limiting  feature = "limit"     // holds each client to a number of requests that it never reaches

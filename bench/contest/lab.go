@@ -284,8 +284,8 @@ func (e *entry) remove() error {
 }
 
 // url is where the entry serves a resource.
-func (e *entry) url(r body.Resource, tls, http2 bool) string {
-	if tls && !(http2 && e.c.clearHTTP2) {
+func (e *entry) url(r body.Resource, tls bool) string {
+	if tls {
 		return "https://" + net.JoinHostPort("localhost", strconv.Itoa(e.s.TLSPort)) + r.Path()
 	}
 	return "http://" + address(e.s.Port) + r.Path()

@@ -111,7 +111,7 @@ func (c *contest) notStored(ctx context.Context, sc *scenario, e *entry, first u
 	for i := range uint64(min(some, n)) {
 		r := sc.resource()
 		r.ID = first + uint64(n)*i/some
-		err = errors.Join(err, answersOnce(ctx, e.url(r, false, false)))
+		err = errors.Join(err, answersOnce(ctx, e.url(r, false)))
 	}
 	after, errAfter := c.lab.asked(ctx)
 	if err = errors.Join(err, errAfter); err != nil {

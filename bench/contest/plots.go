@@ -109,10 +109,7 @@ func bars(r *results, o *outcome, title string) (p *plot.Plot, n int) {
 	}
 	var all []bar
 	for _, c := range r.Contestants {
-		row := o.row(c.Name)
-		if row == nil {
-			row = o.only(c.Name)
-		}
+		row := o.plain(c.Name)
 		if row == nil {
 			continue
 		}

@@ -63,7 +63,7 @@ func startInstance(ctx context.Context, c *contestant, s setup, core int) (_ *in
 			return nil, fmt.Errorf("contest: %s: %w", c.name, err)
 		}
 	}
-	if s.With[overTLS] || s.With[overHTTP2] && !c.clearHTTP2 {
+	if s.TLS() {
 		if err := i.accepts(ctx, s.Host, s.TLSPort); err != nil {
 			return nil, fmt.Errorf("contest: %s: %w", c.name, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -192,6 +193,14 @@ func (r *results) outcome(name string) *outcome {
 	return nil
 }
 
+// plain is the row that stands for a contestant: that without features, or else its only one.
+func (o *outcome) plain(contestant string) *row {
+	if r := o.row(contestant); r != nil {
+		return r
+	}
+	return o.only(contestant)
+}
+
 // row finds the one of a contestant, without features and with no rate.
 func (o *outcome) row(contestant string) *row {
 	for i := range o.Rows {
@@ -206,9 +215,12 @@ const resultsFile = "results.json"
 
 // save writes results.json in dir, whole or not at all.
 func (r *results) save(dir string) error {
-	text, err := json.MarshalIndent(r, "", " ")
+	text, err := json.Marshal(r)
 	if err != nil {
 		return err
+	}
+	for _, member := range []string{`{"name":`, `{"contestant":`, `{"requests":`} { // a line for each scenario, row and round; in a string " is \"
+		text = bytes.ReplaceAll(text, []byte(member), []byte("\n"+member))
 	}
 	name := filepath.Join(dir, resultsFile)
 	if err := os.WriteFile(name+".new", append(text, '\n'), 0o644); err != nil {

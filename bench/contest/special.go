@@ -14,16 +14,10 @@ import (
 )
 
 // lookers is a client on one connection, of HTTP/1.1 or HTTP/2.
-func lookers(http2, clear bool) *http.Client {
+func lookers(http2 bool) *http.Client {
 	t := &http.Transport{DisableCompression: true, MaxConnsPerHost: 1, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)}
-	switch {
-	case http2 && clear:
-		t.Protocols.SetUnencryptedHTTP2(true)
-	case http2:
-		t.Protocols.SetHTTP2(true)
-	default:
-		t.Protocols.SetHTTP1(true)
-	}
+	t.Protocols.SetHTTP1(!http2)
+	t.Protocols.SetHTTP2(http2)
 	return &http.Client{Transport: t, Timeout: 10 * time.Second}
 }
 
@@ -96,7 +90,7 @@ func (c *contest) restart(ctx context.Context, st *stage, sc *scenario, e *entry
 	if err := c.lab.start(ctx, e); err != nil {
 		return nil, err
 	}
-	if err := e.ready(ctx, e.url(sc.resource(), false, false)); err != nil {
+	if err := e.ready(ctx, e.url(sc.resource(), false)); err != nil {
 		return nil, err
 	}
 	took := time.Since(begun)

@@ -141,11 +141,7 @@ func (m *markdown) summary() {
 		cells, any := []string{c.Name}, false
 		for _, o := range outcomes {
 			cell := "-"
-			if r := o.row(c.Name); r != nil {
-				if s, ok := r.over((*round).cpu); ok {
-					cell, any = microseconds(s.Median), true
-				}
-			} else if r := o.only(c.Name); r != nil {
+			if r := o.plain(c.Name); r != nil {
 				if s, ok := r.over((*round).cpu); ok {
 					cell, any = microseconds(s.Median), true
 				}
