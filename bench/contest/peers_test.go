@@ -74,6 +74,7 @@ func (b *bench) checkHits(t *testing.T, c *http.Client, url string) {
 	for _, size := range sizes {
 		r := body.Resource{Kind: body.Hit, Size: size, ID: 1}
 		if b.c.fixed {
+			r.ID = 0 // it has no other
 			response := get(t, c, url, r)
 			t.Logf("%d bytes: %v", size, response.Header)
 			continue
