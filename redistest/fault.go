@@ -5,8 +5,10 @@ package redistest
 // the mode to change. Every change of mode closes the channel `changed` and makes a new one, which wakes all who wait.
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -142,12 +144,16 @@ func (f *Fault) set(m mode, delay time.Duration) {
 	}
 }
 
-// listen opens the listener unless it is open; called with mu held, or before anybody else knows of f.
+// listen opens the listener unless it is open; called with mu held, or before anybody else knows of f. A listener that was closed here is still
+// open for a moment where another thread has forked meanwhile, until the child executes its program.
 func (f *Fault) listen() error {
 	if f.listener != nil {
 		return nil
 	}
 	l, err := net.Listen("tcp", f.addr)
+	for end := time.Now().Add(5 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); l, err = net.Listen("tcp", f.addr) {
+		time.Sleep(time.Millisecond)
+	}
 	if err != nil {
 		return err
 	}

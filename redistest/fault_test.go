@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"errors"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -104,6 +105,21 @@ func TestFaultCut(t *testing.T) {
 		f.Heal()
 		wantGet(t, c, "k", "v")
 	}
+}
+
+// A child that was forked before a listener was closed keeps it open until it executes its program.
+func TestFaultWaitsForItsAddress(t *testing.T) {
+	s := Start(t)
+	f := s.Fault()
+	c := through(t, f)
+	f.Cut()
+	child, err := net.Listen("tcp", f.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { child.Close() })
+	f.Heal()
+	mustSet(t, c, "k", "v")
 }
 
 func TestFaultOutlivesTheServer(t *testing.T) {

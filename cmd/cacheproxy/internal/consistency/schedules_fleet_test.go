@@ -3,7 +3,6 @@
 package consistency
 
 import (
-	"fmt"
 	"syscall"
 	"time"
 
@@ -47,10 +46,7 @@ func (x *stage) joinDuringPurge() string {
 	s := x.get(j, page)
 	tail.Release()
 	j.leave()
-	if s.version < version {
-		return fmt.Sprintf("%s, which follows the log, answers %s, although %d was promised", j.name, &s, version)
-	}
-	return ""
+	return x.older(j, &s, version)
 }
 
 func joiningLate(x *stage) string {
@@ -125,8 +121,9 @@ func stopped(x *stage) string {
 	}
 	r.signal(syscall.SIGCONT)
 	for _, one := range asked {
-		if s := <-one; s.version < version {
-			return fmt.Sprintf("%s answers %s, although %d was promised", r.name, &s, version)
+		s := <-one
+		if violation := x.older(r, &s, version); violation != "" {
+			return violation
 		}
 	}
 	return ""
@@ -169,10 +166,7 @@ func deafFetching(x *stage) string {
 		s = <-second
 	}
 	r.fault.Heal()
-	if s.version < version {
-		return fmt.Sprintf("%s answers %s, although %d was promised", r.name, &s, version)
-	}
-	return ""
+	return x.older(r, &s, version)
 }
 
 // beatsLost restarts Redis from a snapshot that is older than a lease, cuts off a replica whose lease is not over, and purges at once.

@@ -4,6 +4,7 @@ package consistency
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -167,10 +168,8 @@ func joinedFetch(x *stage) string {
 	x.until("the second waits for the first", func() bool { return x.waiters(r) > 0 })
 	gate.letGo()
 	<-first
-	if s := <-second; s.version < version {
-		return fmt.Sprintf("who came after the purge got %s, although %d was promised", &s, version)
-	}
-	return ""
+	s := <-second
+	return x.older(r, &s, version)
 }
 
 func late304(x *stage) string {
@@ -186,8 +185,9 @@ func late304(x *stage) string {
 	gate.letGo()
 	<-first
 	for _, r := range x.replicas {
-		if s := x.get(r, page); s.version < version {
-			return fmt.Sprintf("%s answers %s, although %d was promised", r.name, &s, version)
+		s := x.get(r, page)
+		if violation := x.older(r, &s, version); violation != "" {
+			return violation
 		}
 	}
 	return ""
@@ -201,7 +201,7 @@ func validatedAgain(x *stage) string {
 	version := x.raise(page)
 	x.purge(x.replicas[1], 200, map[string]any{"url": pageURL(page), "soft": true})
 	for _, r := range x.replicas {
-		if s := x.get(r, page); s.valid < version {
+		if s := x.get(r, page); s.status == http.StatusOK && s.valid < version {
 			return fmt.Sprintf("%s answers %s, although validity as of %d was promised", r.name, &s, version)
 		}
 	}
