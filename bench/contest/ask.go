@@ -25,13 +25,12 @@ func (sc *scenario) warms() bool { return sc.keys > 1 && sc.kind != byRestart }
 func (c *contest) generator(st *stage, sc *scenario, e *entry, rate float64) generator {
 	switch sc.kind {
 	case byH2load:
+		if !e.s.TLS() {
+			return wrk{url: e.url(sc.resource(), false), connections: sc.connections}
+		}
 		return h2load{url: e.url(sc.resource(), st.tls), connections: sc.connections, streams: 10}
 	case byWrk:
-		g := wrk{url: e.url(sc.resource(), st.tls), connections: sc.connections}
-		if sc.validate {
-			g.fields = []string{"If-None-Match: " + sc.resource().ETag()}
-		}
-		return g
+		return wrk{url: e.url(sc.resource(), st.tls), connections: sc.connections}
 	}
 	return loadgen{c.lab.loadgen, c.spec(sc, e, rate)}
 }
@@ -44,6 +43,9 @@ func (c *contest) spec(sc *scenario, e *entry, rate float64) load.Spec {
 	misses := load.Pattern{Kind: body.Hit, Size: sc.size, Unique: true, FirstID: c.lab.fresh(enough)}
 	if c.lab.server != "" { // else it would take the server's time
 		s.Spin = 100 * time.Microsecond // where sleepers are woken late, that is not the server's doing
+	}
+	if sc.validate {
+		s.Header = []string{"If-None-Match: " + sc.resource().ETag()}
 	}
 	switch {
 	case sc.unique:
@@ -96,6 +98,9 @@ func arguments(s *load.Spec, mode string) []string {
 	if mode == "run" {
 		args = append(args, "-duration", s.Duration.String(), "-spin", s.Spin.String(), "-rate", strconv.FormatFloat(s.Rate, 'f', -1, 64), "-poisson="+strconv.FormatBool(s.Poisson))
 	}
+	for _, line := range s.Header {
+		args = append(args, "-header", line)
+	}
 	for _, p := range s.Patterns {
 		args = append(args, "-pattern", fmt.Sprintf("kind=%s,size=%d,keys=%d,first=%d,zipf=%g,weight=%g,unique=%t",
 			p.Kind, p.Size, max(1, p.Keys), p.FirstID, p.Zipf, max(1, p.Weight), p.Unique))
@@ -110,6 +115,9 @@ func runOf(said *load.Result) (*run, error) {
 	}
 	for kind, n := range said.Errors {
 		r.Errors[string(kind)] = n
+	}
+	if said.Open != nil {
+		r.Oversleep = said.Open.Oversleep.P99
 	}
 	h, err := said.Latency.Histogram()
 	if err != nil || h == nil {
@@ -170,7 +178,7 @@ const lookEvery = 50 * time.Millisecond
 func (c *contest) watch(ctx context.Context, st *stage, sc *scenario, e *entry) func() *sight {
 	ctx, cancel := context.WithCancel(ctx)
 	seen, done := &sight{}, make(chan struct{})
-	client := lookers(st.tls && sc.kind == byH2load)
+	client := lookers(st.tls && sc.kind == byH2load && e.s.TLS())
 	id := uint64(0)
 	if sc.unique {
 		id = c.lab.fresh(1_000_000)

@@ -42,7 +42,7 @@ func revision(ctx context.Context) string {
 	return trimmed(out)
 }
 
-// cacheproxyHits adds up what /metrics has of the outcome hit, from each tier.
+// cacheproxyHits adds up what /metrics has of the outcome hit: from each tier, or from Redis alone where nothing else is to answer.
 func cacheproxyHits(ctx context.Context, s setup) (int64, error) {
 	text, err := fetch(ctx, fmt.Sprintf("http://%s:%d/metrics", s.Host, s.AdminPort))
 	if err != nil {
@@ -51,7 +51,8 @@ func cacheproxyHits(ctx context.Context, s setup) (int64, error) {
 	var hits float64
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		labels, value, found := strings.Cut(lines.Text(), "} ")
-		if !found || !strings.HasPrefix(labels, "cacheproxy_requests_total{") || !strings.Contains(labels, `outcome="hit"`) {
+		if !found || !strings.HasPrefix(labels, "cacheproxy_requests_total{") || !strings.Contains(labels, `outcome="hit"`) ||
+			s.With[inRedis] && !strings.Contains(labels, `tier="redis"`) {
 			continue
 		}
 		n, err := strconv.ParseFloat(value, 64)

@@ -51,12 +51,20 @@ func (o *outcome) toOurs(r *row) (float64, bool) {
 	if r == nil {
 		return 0, false
 	}
-	base := o.same(&row{Contestant: ours, Variant: r.Variant, Offered: r.Offered})
-	if base == nil {
-		return 0, false
-	}
-	s, ok := ratio(r, base, (*round).cpu)
+	s, ok := o.comparison(r)
 	return s.Median, ok
+}
+
+// comparison is the ratio of processor time of a row to ours: of the same variant and rate, or else to the one that stands for us.
+func (o *outcome) comparison(r *row) (spread, bool) {
+	base := o.same(&row{Contestant: ours, Variant: r.Variant, Offered: r.Offered})
+	if base == nil && r.Offered == 0 {
+		base = o.plain(ours)
+	}
+	if base == nil {
+		return spread{}, false
+	}
+	return ratio(r, base, (*round).cpu)
 }
 
 // same finds the row of the same contestant, variant and rate.

@@ -20,6 +20,8 @@ type contest struct {
 	bar     *progress
 	keep    func(e *entry) error // is given each entry's files of configuration
 	random  *rand.Rand
+	gauge   *gauge
+	until   time.Time // nothing is measured again, or waited for, when that would take longer
 }
 
 // What things take, as far as can be told before.
@@ -64,9 +66,7 @@ func (c *contest) takesToStart(st *stage) time.Duration {
 // takes is how long one scenario will.
 func (c *contest) takes(st *stage, sc *scenario) (d time.Duration) {
 	n := len(c.entries(st))
-	if c.hasFixed(st, sc) {
-		n += len(slices.DeleteFunc(slices.Clone(c.who), func(c *contestant) bool { return !c.fixed }))
-	}
+	n += len(c.fixed(st, sc))
 	each := c.each(sc) + around
 	if sc.kind == byStampede {
 		each = slowness + around
@@ -98,9 +98,25 @@ func (c *contest) entries(st *stage) (all []*entry) {
 	return all
 }
 
-// hasFixed reports whether a scenario is one in which those that answer everything alike can be compared.
-func (c *contest) hasFixed(st *stage, sc *scenario) bool {
-	return sc.hits() && !sc.validate && !st.tls
+// fixed are the entries of those that answer everything alike, in a scenario where all are answered alike. Who has no TLS is asked without, so that what
+// TLS costs can be seen too.
+func (c *contest) fixed(st *stage, sc *scenario) (all []*entry) {
+	if !sc.hits() {
+		return nil
+	}
+	for _, one := range c.who {
+		if !one.fixed {
+			continue
+		}
+		e := &entry{c: one}
+		if st.tls && one.supports(st.variants[0]) == "" {
+			e.with = st.variants[0]
+		} else if st.tls {
+			e.in = "plain HTTP/1.1"
+		}
+		all = append(all, e)
+	}
+	return all
 }
 
 // stage starts what it needs, goes through its scenarios, and stops all of it, whatever happens.
@@ -118,7 +134,7 @@ func (c *contest) stage(ctx context.Context, st *stage) error {
 	for _, e := range entries {
 		c.bar.begin("starting " + e.c.name)
 		if e.lacks == "" {
-			if err := c.startEntry(ctx, e, 0, objects); err != nil {
+			if err := c.startEntry(ctx, e, &scenario{}, objects); err != nil {
 				return err
 			}
 		}
@@ -139,13 +155,14 @@ func (c *contest) end(e *entry) {
 	}
 }
 
-// startEntry starts one. Who does not start is noted and left out: a contest goes on without. A port may have been taken since it was found free, so it is tried
+// startEntry starts one, those that are fixed for a scenario. Who does not start is noted and left out: a contest goes on without. A port may have been taken since it was found free, so it is tried
 // twice.
-func (c *contest) startEntry(ctx context.Context, e *entry, size int, objects uint64) (err error) {
+func (c *contest) startEntry(ctx context.Context, e *entry, sc *scenario, objects uint64) (err error) {
 	for range 2 {
-		if e.s, err = c.lab.setup(e.c, e.with, size, objects); err != nil {
+		if e.s, err = c.lab.setup(e.c, e.with, objects); err != nil {
 			return err
 		}
+		e.s.Size, e.s.Validating = sc.size, sc.validate
 		if err = c.lab.start(ctx, e); err == nil {
 			return c.keep(e)
 		}
@@ -161,19 +178,13 @@ func (c *contest) startEntry(ctx context.Context, e *entry, size int, objects ui
 
 // scenario measures all entries in one.
 func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries []*entry) error {
-	if c.hasFixed(st, sc) {
-		entries = slices.Clone(entries)
-		for _, one := range c.who {
-			if !one.fixed {
-				continue
-			}
-			e := &entry{c: one}
-			if err := c.startEntry(ctx, e, sc.size, 1); err != nil {
-				return err
-			}
-			defer c.end(e)
-			entries = append(entries, e)
+	entries = slices.Clone(entries)
+	for _, e := range c.fixed(st, sc) {
+		if err := c.startEntry(ctx, e, sc, 1); err != nil {
+			return err
 		}
+		defer c.end(e)
+		entries = append(entries, e)
 	}
 	rates := sc.rates
 	if len(rates) == 0 {
@@ -226,14 +237,18 @@ func (c *contest) warmed(ctx context.Context, st *stage, sc *scenario, e *entry)
 
 // attempts is how often a measurement is made until one was not disturbed, tolerable how much of a processor others may have taken.
 const (
-	attempts  = 3
+	attempts  = 4
 	tolerable = 0.05
 )
 
-// best measures until what comes of it counts and nothing else was in the way, or else takes the least disturbed of those that count. What goes wrong
-// is why it does not count.
+// trouble is how much was in the way of a measurement: up to 1 it is tolerable.
+func (x *round) trouble() float64 { return max(x.Disturbed/tolerable, x.Slowed/sluggish) }
+
+// best measures until what comes of it counts and nothing else was in the way, as long as there is time for that, or else takes the least disturbed of
+// those that count. What goes wrong is why it does not count.
 func (c *contest) best(ctx context.Context, st *stage, sc *scenario, e *entry, r *row) (best *round, err error) {
 	for range attempts {
+		slow := c.await(ctx)
 		one, err := c.measure(ctx, st, sc, e, r)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -241,10 +256,11 @@ func (c *contest) best(ctx context.Context, st *stage, sc *scenario, e *entry, r
 		if err != nil {
 			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
 		}
-		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed {
+		one.Slowed = max(slow, c.gauge.lost())
+		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.trouble() < best.trouble() {
 			best = one
 		}
-		if one.Void == "" && one.Disturbed <= tolerable || sc.kind == byRestart {
+		if one.Void == "" && one.trouble() <= 1 || sc.kind == byRestart || c.spare() < c.each(sc)+around {
 			break
 		}
 		c.bar.repeat(c.each(sc))

@@ -65,8 +65,9 @@ type setup struct {
 	OriginPort        int
 	CertFile, KeyFile string // of localhost; PEMFile has both
 	PEMFile           string
-	CacheMiB          int // how much it may keep
-	Size              int // of the body of a fixed contestant
+	CacheMiB          int  // how much it may keep
+	Size              int  // of the body of a fixed contestant
+	Validating        bool // it is asked with If-None-Match: for a fixed contestant
 	With              map[feature]bool
 	LogFile           string
 	RedisPort         int // with inRedis, or with surviving

@@ -13,21 +13,29 @@ import (
 // the second. Both are of one program.
 var (
 	floor   = fixedServer("floor")
-	netHTTP = fixedServer("net/http")
+	netHTTP = fixedServer("net/http", overTLS, overHTTP2)
 )
 
-// fixedServer answers with a body of Size bytes; without TLS, which would hide what it is there to show.
-func fixedServer(name string) contestant {
+// fixedServer answers with a body of Size bytes, and where Validating with 304.
+func fixedServer(name string, can ...feature) contestant {
 	return contestant{
 		name:    name,
+		can:     can,
 		program: "origin",
 		build: func(ctx context.Context, dir string) (string, error) {
 			return goBuild(ctx, filepath.Join(dir, "origin"), ".", "./origin")
 		},
 		version: goVersion,
 		processes: func(s setup) [][]string {
-			return [][]string{{"env", "GOMAXPROCS=1", s.Program, "-as", strings.ReplaceAll(name, "/", ""),
-				"-listen", fmt.Sprintf("%s:%d", s.Host, s.Port), "-size", strconv.Itoa(s.Size)}}
+			command := []string{"env", "GOMAXPROCS=1", s.Program, "-as", strings.ReplaceAll(name, "/", ""),
+				"-listen", fmt.Sprintf("%s:%d", s.Host, s.Port), "-size", strconv.Itoa(s.Size)}
+			if s.Validating {
+				command = append(command, "-not-modified")
+			}
+			if s.TLS() {
+				command = append(command, "-listen-tls", fmt.Sprintf("%s:%d", s.Host, s.TLSPort), "-cert", s.CertFile, "-key", s.KeyFile)
+			}
+			return [][]string{command}
 		},
 		noHits: "it has no cache",
 		fixed:  true,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -190,11 +191,12 @@ type entry struct {
 	running *instance
 	redis   *instance
 	lacks   string // why it does not run
+	in      string // what it is asked in, where that is something else than the others are
 }
 
 // variant names what is on beside what the stage is about.
 func (e *entry) variant() string {
-	var names []string
+	names := []string{e.in}
 	for _, f := range e.with {
 		names = append(names, map[feature]string{accessLog: "access log", limiting: "limit", surviving: "warm"}[f])
 	}
@@ -202,11 +204,11 @@ func (e *entry) variant() string {
 }
 
 // setup is what an entry is started with: directories and ports of its own.
-func (l *lab) setup(c *contestant, with []feature, size int, objects uint64) (s setup, err error) {
+func (l *lab) setup(c *contestant, with []feature, objects uint64) (s setup, err error) {
 	short := strings.NewReplacer("/", "").Replace(c.name)
 	s = setup{
 		Program: l.programs[c], Host: loopback, OriginHost: loopback, OriginPort: l.originAt, CertFile: l.certs.cert, KeyFile: l.certs.key, PEMFile: l.certs.pem,
-		Size: size, CacheMiB: 1 << 10, With: map[feature]bool{}, LimitPerSecond: 10_000_000,
+		CacheMiB: 1 << 10, With: map[feature]bool{}, LimitPerSecond: 10_000_000,
 	}
 	if objects >= million {
 		s.CacheMiB = 3 << 10
@@ -285,7 +287,7 @@ func (e *entry) remove() error {
 
 // url is where the entry serves a resource.
 func (e *entry) url(r body.Resource, tls bool) string {
-	if tls {
+	if tls && e.s.TLS() {
 		return "https://" + net.JoinHostPort("localhost", strconv.Itoa(e.s.TLSPort)) + r.Path()
 	}
 	return "http://" + address(e.s.Port) + r.Path()
@@ -330,7 +332,8 @@ func answersOnce(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if err := response.Body.Close(); err != nil {
+	_, err = io.Copy(io.Discard, response.Body) // whole: HAProxy, for one, never stores what was broken off once
+	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {

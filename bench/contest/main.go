@@ -217,8 +217,14 @@ func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*co
 	if err != nil {
 		return nil, err
 	}
-	c := &contest{lab: l, pace: p, who: there, results: r, keep: keep, random: rand.New(rand.NewPCG(uint64(begun.Unix()), 0))}
+	c := &contest{
+		lab: l, pace: p, who: there, results: r, keep: keep, random: rand.New(rand.NewPCG(uint64(begun.Unix()), 0)), gauge: newGauge(l.server, l.rest),
+	}
 	total := c.estimate(chosen)
+	c.until = begun.Add(p.longest)
+	if partial {
+		c.until = time.Now().Add(total * 2)
+	}
 	c.bar = newProgress(os.Stderr, total)
 	defer c.bar.end()
 	c.bar.say("%s; about %s. All requests go to 127.0.0.1.", names(there), total.Round(time.Second))

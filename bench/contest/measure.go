@@ -176,8 +176,8 @@ func (l *lab) disturbed(sent *run, before, after counters) float64 {
 		return 0
 	}
 	long := after.at.Sub(before.at)
-	ours := after.own.sub(before.own).total() + after.origin.sub(before.origin).total() + after.redis.sub(before.redis).total()
-	onServer := after.server - before.server - after.used.sub(before.used).total()
+	ours := after.own.sub(before.own).All + after.origin.sub(before.origin).All + after.redis.sub(before.redis).All
+	onServer := after.server - before.server - after.used.sub(before.used).All
 	elsewhere := after.rest - before.rest - ours // generators are our children that have ended
 	return max(0, float64(max(onServer, elsewhere))/float64(long))
 }
@@ -226,12 +226,13 @@ const counterWait = 3 * time.Second
 // roundOf compares two looks. The processor time is that of all requests still: share divides it.
 func roundOf(sent *run, before, after counters) *round {
 	u := after.used.sub(before.used)
+	user, system := u.split()
 	elapsed := sent.Elapsed.Seconds()
 	one := &round{
 		Requests: sent.Requests, Seconds: elapsed, RPS: float64(sent.Requests) / elapsed,
-		User: float64(u.User.Microseconds()), System: float64(u.System.Microseconds()), Redis: float64(after.redis.sub(before.redis).total().Microseconds()),
-		Busy: u.total().Seconds() / elapsed, Generator: sent.Own.Seconds() / elapsed,
-		Latency: latencyOf(sent.Latency), Curve: curveOf(sent.Latency),
+		User: float64(user.Microseconds()), System: float64(system.Microseconds()), Redis: float64(after.redis.sub(before.redis).All.Microseconds()),
+		Busy: u.All.Seconds() / elapsed, Generator: sent.Own.Seconds() / elapsed,
+		Latency: latencyOf(sent.Latency), HDR: encoded(sent.Latency), Oversleep: float64(sent.Oversleep.Microseconds()),
 		Upstream: after.upstream.Requests - before.upstream.Requests, Errors: sent.Errors,
 	}
 	if before.hits != nil && after.hits != nil {
@@ -252,9 +253,22 @@ func latencyOf(h *hdrhistogram.Histogram) latency {
 	return latency{at(50), at(75), at(90), at(99), at(99.9), float64(h.Max())}
 }
 
-// curveOf has the percentiles that are drawn: each halving of what is left in five steps.
-func curveOf(h *hdrhistogram.Histogram) (points [][2]float64) {
+// encoded is a histogram as text; "" where it has nothing.
+func encoded(h *hdrhistogram.Histogram) string {
 	if h.TotalCount() == 0 {
+		return ""
+	}
+	text, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// curve has the percentiles that are drawn: each halving of what is left in five steps.
+func (x *round) curve() (points [][2]float64) {
+	h, err := hdrhistogram.Decode([]byte(x.HDR))
+	if x.HDR == "" || err != nil {
 		return nil
 	}
 	for left := 0.5; left > 0.0005; left *= 0.871 {
@@ -278,7 +292,7 @@ func (sc *scenario) judge(x *round, sent *run, seen *sight) string {
 		return fmt.Sprintf("%d of %d responses that were compared were wrong: %s", seen.wrong, seen.checked, seen.fault)
 	case seen.checked == 0:
 		return "no response could be compared"
-	case sc.validate && sent.Bytes/sent.Requests > int64(sc.size):
+	case sc.validate && sent.Bytes*10 > sent.Requests*int64(sc.size):
 		return "it answered in full, not with 304"
 	}
 	return sc.judgeUpstream(x, all)

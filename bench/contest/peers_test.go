@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -38,7 +39,7 @@ var checks = map[feature]func(*bench, *testing.T){
 	overHTTP2:  (*bench).checkHTTP2,
 	accessLog:  (*bench).checkAccessLog,
 	inRedis:    (*bench).checkFromCache,
-	limiting:   (*bench).checkFromCache,
+	limiting:   (*bench).checkLimiting,
 	surviving:  (*bench).checkSurviving,
 	collapsing: (*bench).checkCollapsing,
 }
@@ -210,6 +211,29 @@ func (b *bench) checkAccessLog(t *testing.T) {
 	if len(lines) != requests {
 		t.Errorf("%d lines of %d requests", len(lines), requests)
 	}
+}
+
+// checkLimiting expects a limit that nobody reaches to be asked of each hit nevertheless: it is the same with a low one, which is reached.
+func (b *bench) checkLimiting(t *testing.T) {
+	b.checkFromCache(t)
+	defer func(was int) { b.s.LimitPerSecond = was }(b.s.LimitPerSecond)
+	b.stop(t)
+	b.s.LimitPerSecond = 1
+	b.start(t)
+	const burst = 10_000 // of nginx
+	c, url := client(t, http1), b.plain()+body.Resource{Kind: body.Hit, Size: 1024, ID: 1}.Path()
+	for range burst + 50 {
+		response, err := c.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusTooManyRequests || response.StatusCode == http.StatusServiceUnavailable {
+			return
+		}
+	}
+	t.Error("no request was one too many")
 }
 
 // checkSurviving expects what was stored before a stop after the next start.

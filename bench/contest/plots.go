@@ -302,7 +302,7 @@ func drawLatency(r *results) *figure.Figure {
 	for _, c := range r.Contestants {
 		if row := o.row(c.Name); row != nil && len(row.Rounds) > 0 && row.void() == "" {
 			one := curve{name: c.Name}
-			for _, at := range row.middle().Curve {
+			for _, at := range row.middle().curve() {
 				if at[0] < 99.95 {
 					one.points = append(one.points, plotter.XY{X: -math.Log10(1 - at[0]/100), Y: max(at[1], 10) / 1000})
 				}

@@ -39,7 +39,7 @@ func (o *options) profileOurs(ctx context.Context, length time.Duration) (err er
 	with := st.variants[len(st.variants)-1]
 	e := &entry{c: who[0], with: with}
 	defer func() { err = errors.Join(err, e.stop(), e.remove()) }()
-	if err := c.startEntry(ctx, e, sc.size, sc.keys); err != nil || e.lacks != "" {
+	if err := c.startEntry(ctx, e, sc, sc.keys); err != nil || e.lacks != "" {
 		return errors.Join(err, errors.New("cacheproxy did not start"))
 	}
 	if err := c.warm(ctx, st, sc, e); err != nil {

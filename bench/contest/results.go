@@ -18,6 +18,7 @@ type results struct {
 	Quick       bool          `json:"quick"`
 	Partial     bool          `json:"partial,omitempty"` // some scenarios or contestants were left out, or it was interrupted
 	Each        float64       `json:"measurement_seconds"`
+	Waited      float64       `json:"waited_seconds,omitempty"` // for processors that were slow to be themselves again
 	Machine     machine       `json:"machine"`
 	Tools       []program     `json:"tools"` // generators and what else matters
 	Contestants []participant `json:"contestants"`
@@ -59,7 +60,7 @@ func (r *row) label() string {
 	if r.Variant == "" {
 		return r.Contestant
 	}
-	return r.Contestant + " + " + r.Variant
+	return r.Contestant + ", " + r.Variant
 }
 
 // at is the label, with the rate.
@@ -79,12 +80,14 @@ type round struct {
 	System    float64          `json:"system_us"`
 	Redis     float64          `json:"redis_us,omitempty"`  // the same of its Redis, which is elsewhere
 	Busy      float64          `json:"server_busy"`         // share of its processor
-	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else has taken
+	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else on this machine has taken
+	Slowed    float64          `json:"slowed,omitempty"`    // share of a processor's time that was not there, just before or just after: see gauge
 	Generator float64          `json:"generator_busy"`
 	Latency   latency          `json:"latency_us"`
-	Curve     [][2]float64     `json:"curve,omitempty"`    // percentiles and microseconds
-	Memory    int64            `json:"memory_bytes"`       // at the end, what is kept on tmpfs included
-	Hits      *int64           `json:"own_hits,omitempty"` // by its own counter
+	HDR       string           `json:"hdr,omitempty"`          // all latencies, in microseconds, as HdrHistogram writes them: V2, compressed, base64
+	Oversleep float64          `json:"oversleep_us,omitempty"` // of 100 requests of an open loop 99 were sent at most so much late by the generator's doing
+	Memory    int64            `json:"memory_bytes"`           // at the end, what is kept on tmpfs included
+	Hits      *int64           `json:"own_hits,omitempty"`     // by its own counter
 	Upstream  int64            `json:"upstream_requests"`
 	Checked   int64            `json:"checked"` // responses compared by hash
 	Errors    map[string]int64 `json:"errors,omitempty"`

@@ -12,7 +12,7 @@ import (
 
 func TestParseStat(t *testing.T) {
 	own, children, err := parseStat("1234 (a name) with) S 1 2 3 4 5 6 7 8 9 10 250 50 30 20 20 0 1 0 100 0 0\n")
-	if err != nil || own != (usage{2500 * time.Millisecond, 500 * time.Millisecond}) || children != (usage{300 * time.Millisecond, 200 * time.Millisecond}) {
+	if err != nil || own != (usage{2500 * time.Millisecond, 500 * time.Millisecond, 3 * time.Second}) || children != (usage{300 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond}) {
 		t.Errorf("%v and %v, %v", own, children, err)
 	}
 	for _, bad := range []string{"", "1 (x", "1 (x) S 1 2 3", "1 (x) S 1 2 3 4 5 6 7 8 9 10 a 1 1 1 1 1"} {
@@ -41,7 +41,7 @@ func TestUsedIsWhatWasUsed(t *testing.T) {
 		t.Errorf("the clock of this process: %v, %t", exact, ok)
 	}
 	child := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if got := after.sub(before).total(); got < child-2*tick {
+	if got := after.sub(before).All; got < child-2*tick {
 		t.Errorf("%v were used, and a child alone took %v", got, child)
 	}
 	if n, err := resident(pids); err != nil || n < 1<<20 || n > 4<<30 {
@@ -149,7 +149,7 @@ func TestJudge(t *testing.T) {
 		"fetched":       {&hit, func(x *round, _ *run, _ *sight) { x.Upstream = 11 }, "its upstream was asked 11 times"},
 		"not hits":      {&hit, func(x *round, _ *run, _ *sight) { x.Hits = hits(980) }, "only 980 of 1000"},
 		"in full":       {&cond, func(*round, *run, *sight) {}, "not with 304"},
-		"304":           {&cond, func(_ *round, s *run, _ *sight) { s.Bytes = 990 * 300 }, ""},
+		"304":           {&cond, func(_ *round, s *run, _ *sight) { s.Bytes = 1024 }, ""},
 		"not missed":    {&miss, func(x *round, _ *run, _ *sight) { x.Upstream = 900 }, "only 900 times"},
 		"missed":        {&miss, func(x *round, _ *run, _ *sight) { x.Upstream = 1000 }, ""},
 	} {
@@ -175,6 +175,17 @@ func TestNumbersAreLegible(t *testing.T) {
 	}
 }
 
+// What is sampled says how the exact sum is divided, and never makes a part of it less than nothing.
+func TestSplit(t *testing.T) {
+	before, after := usage{User: 10, System: 20, All: 33}, usage{User: 20, System: 50, All: 73}
+	if user, system := after.sub(before).split(); user != 10 || system != 30 {
+		t.Errorf("%v, %v", user, system)
+	}
+	if user, system := (usage{All: 5}).split(); user != 0 || system != 5 {
+		t.Errorf("%v, %v", user, system)
+	}
+}
+
 func TestCurve(t *testing.T) {
 	h := newHistogram()
 	for i := range int64(10_000) {
@@ -182,7 +193,7 @@ func TestCurve(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	points := curveOf(h)
+	points := (&round{HDR: encoded(h)}).curve()
 	for _, p := range points {
 		if want := p[0] * 100; math.Abs(p[1]-want) > 0.002*want+2 {
 			t.Errorf("%v %% is %v, want about %v", p[0], p[1], want)

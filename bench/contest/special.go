@@ -56,7 +56,7 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 	}
 	one := roundOf(sent, before, after)
 	one.Upstream = after.upstream.Slow - before.upstream.Slow
-	one.Checked, one.Curve = said.Checked, nil
+	one.Checked = said.Checked
 	if one.Memory, err = resident(e.running.pids()); err != nil {
 		return nil, err
 	}

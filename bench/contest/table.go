@@ -63,7 +63,8 @@ func (m *markdown) page() error {
 		m.scenario(&m.r.Scenarios[i])
 	}
 	m.pairs("hit-1k-c64")
-	m.printf("## Who answered from its cache\n\nOf one round each: requests that the contestant's own counter takes for hits, of those that were sent, and what its upstream was asked for meanwhile.\n\n")
+	m.printf("## Who answered from its cache\n\nOf one round each: requests that the contestant's own counter takes for hits, of those that were sent, and what its upstream was asked for meanwhile. " +
+		"A counter may have more than were sent and answered: those that were on their way at the end, one for each connection.\n\n")
 	m.proof()
 	return m.err
 }
@@ -105,17 +106,26 @@ func (m *markdown) setting() {
 
 // disturbed says in how many measurements something else was at work.
 func (m *markdown) disturbed() string {
-	all, n := 0, 0
+	all, n, slow := 0, 0, 0
 	for i := range m.r.Scenarios {
 		for j := range m.r.Scenarios[i].Rows {
 			for _, x := range m.r.Scenarios[i].Rows[j].Rounds {
 				if all++; x.Disturbed > tolerable {
 					n++
 				}
+				if x.Slowed > sluggish {
+					slow++
+				}
 			}
 		}
 	}
-	return fmt.Sprintf("In %d of %d measurements something else took more than %.0f %% of a processor, after %d attempts.", n, all, 100*tolerable, attempts)
+	text := fmt.Sprintf("Who was disturbed was measured again, up to %d times. Of %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+		attempts, all, 100*tolerable, n)
+	text += fmt.Sprintf(", and in %d the machine itself gave %.0f %% less than it can", slow, 100*sluggish)
+	if m.r.Waited > 0 {
+		text += fmt.Sprintf(", for which %.0f s were waited to be over", m.r.Waited)
+	}
+	return text + "."
 }
 
 // summaryColumns are the scenarios that the short table has.
@@ -153,7 +163,9 @@ func (m *markdown) summary() {
 		}
 	}
 	m.table(head, rows)
-	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured.\n\n")
+	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured. " +
+		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and stands there with HTTP/1.1 without. " +
+		"net/http is a handler of Go's own server that does no more.\n\n")
 }
 
 // only is the one row of a contestant in a scenario that has no other variant.
@@ -178,7 +190,7 @@ func (m *markdown) scenario(o *outcome) {
 		head[1] = "answered/s of offered"
 	}
 	restart := o.Name == "restart"
-	varied := !restart && slices.ContainsFunc(o.Rows, func(r row) bool { return r.Variant != "" })
+	varied := !restart && slices.ContainsFunc(o.Rows, func(r row) bool { return r.Variant != "" && o.row(r.Contestant) != nil })
 	if varied {
 		head = append(head, "CPU to without")
 	}
@@ -214,6 +226,9 @@ func (m *markdown) scenario(o *outcome) {
 		head, rows = m.stampedes(o)
 	}
 	m.table(head, rows)
+	if offered {
+		m.oversleep(o)
+	}
 	if len(notes) > 0 {
 		m.printf("Not measured: %s.\n\n", strings.Join(notes, "; "))
 	}
@@ -236,10 +251,8 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 		asked += " of " + thousands(r.Offered)
 	}
 	compared := ""
-	if base := o.same(&row{Contestant: ours, Variant: r.Variant, Offered: r.Offered}); base != nil {
-		if s, ok := ratio(r, base, (*round).cpu); ok {
-			compared = span(s, twoDigits)
-		}
+	if s, ok := o.comparison(r); ok {
+		compared = span(s, twoDigits)
 	}
 	cells := []string{
 		r.label(), asked, fmt.Sprintf("%.0f %%", 100*busy), span(cpu, microseconds),
@@ -283,66 +296,6 @@ func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {
 		rows = append(rows, []string{r.label(), span(upstream, thousands), milliseconds(half.Median), span(last, milliseconds), span(cpu, microseconds)})
 	}
 	return head, rows
-}
-
-// pairs compares everybody with everybody in one scenario.
-func (m *markdown) pairs(name string) {
-	o := m.r.outcome(name)
-	if o == nil {
-		return
-	}
-	head := []string{"CPU of row to column"}
-	var rows [][]string
-	for i := range o.Rows {
-		a := &o.Rows[i]
-		if _, ok := a.over((*round).cpu); !ok {
-			continue
-		}
-		head = append(head, a.label())
-		cells := []string{a.label()}
-		for j := range o.Rows {
-			if _, ok := o.Rows[j].over((*round).cpu); !ok {
-				continue
-			}
-			cell := "-"
-			if s, ok := ratio(a, &o.Rows[j], (*round).cpu); ok && i != j {
-				cell = twoDigits(s.Median)
-			}
-			cells = append(cells, cell)
-		}
-		rows = append(rows, cells)
-	}
-	m.printf("## Everybody beside everybody: %s\n\n", o.Title)
-	m.table(head, rows)
-}
-
-// proof shows that hits were hits.
-func (m *markdown) proof() {
-	var rows [][]string
-	for i := range m.r.Scenarios {
-		o := &m.r.Scenarios[i]
-		for j := range o.Rows {
-			r := &o.Rows[j]
-			if !o.Hits || len(r.Rounds) == 0 {
-				continue
-			}
-			x := &r.Rounds[len(r.Rounds)-1]
-			own := "has none"
-			if x.Hits != nil {
-				own = thousands(float64(*x.Hits))
-			}
-			rows = append(rows, []string{r.label() + ", " + o.Name, own, thousands(float64(x.Requests + x.Checked)), thousands(float64(x.Upstream)), thousands(float64(x.Checked))})
-		}
-	}
-	m.table([]string{"", "hits, own counter", "requests", "asked of upstream", "bodies compared"}, rows)
-	m.printf("The head of one hit of each, as it came:\n\n")
-	if o := m.r.outcome("hit-1k-c64"); o != nil {
-		for i := range o.Rows {
-			if r := &o.Rows[i]; r.Head != "" {
-				m.printf("%s\n\n    %s\n\n", r.label(), strings.ReplaceAll(strings.TrimSpace(strings.ReplaceAll(r.Head, "\r\n", "\n")), "\n", "\n    "))
-			}
-		}
-	}
 }
 
 // span writes median, least and most.

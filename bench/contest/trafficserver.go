@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -29,7 +30,7 @@ var trafficServer = contestant{
 	},
 }
 
-// trafficServerHits asks the plugin stats_over_http for what was fresh, on the disk or in memory.
+// trafficServerHits asks the plugin stats_over_http for what was fresh, on the disk or in memory, and what was answered with 304 of it.
 func trafficServerHits(ctx context.Context, s setup) (int64, error) {
 	text, err := fetch(ctx, fmt.Sprintf("http://%s:%d/_stats", s.Host, s.Port))
 	if err != nil {
@@ -39,5 +40,7 @@ func trafficServerHits(ctx context.Context, s setup) (int64, error) {
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
 		return 0, fmt.Errorf("contest: _stats: %w", err)
 	}
-	return strconv.ParseInt(all.Global["proxy.process.http.cache_hit_fresh"], 10, 64)
+	whole, err := strconv.ParseInt(all.Global["proxy.process.http.cache_hit_fresh"], 10, 64)
+	notModified, errIMS := strconv.ParseInt(all.Global["proxy.process.http.cache_hit_ims"], 10, 64)
+	return whole + notModified, errors.Join(err, errIMS)
 }

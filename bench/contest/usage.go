@@ -14,20 +14,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usage is what processes have taken of the machine.
+// usage is the processor time that processes have taken. All is exact to the microsecond; User and System are as the kernel has sampled them, in ticks,
+// and only their proportion is of use: split.
 type usage struct {
-	User, System time.Duration
+	User, System, All time.Duration
 }
 
-func (u usage) total() time.Duration { return u.User + u.System }
+func (u usage) sub(v usage) usage { return usage{u.User - v.User, u.System - v.System, u.All - v.All} }
 
-func (u usage) sub(v usage) usage { return usage{u.User - v.User, u.System - v.System} }
+// split divides all of it as the samples say.
+func (u usage) split() (user, system time.Duration) {
+	if u.User+u.System <= 0 {
+		return 0, u.All
+	}
+	user = time.Duration(float64(u.All) * float64(u.User) / float64(u.User+u.System))
+	return user, u.All - user
+}
 
 // tick is what /proc counts processor time in: USER_HZ, which is 100 on every architecture that Go knows.
 const tick = 10 * time.Millisecond
 
-// used adds up the processor time of processes, and of those of their children that have ended and been waited for. The sum is exact to the
-// microsecond; how it is divided between user and system is as the kernel has sampled it, in ticks.
+// used adds up the processor time of processes, and of those of their children that have ended and been waited for, which is told in ticks alone.
 func used(pids []int) (u usage, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -41,12 +48,12 @@ func used(pids []int) (u usage, err error) {
 		if err != nil {
 			return u, fmt.Errorf("contest: /proc/%d/stat: %w", pid, err)
 		}
-		if exact, ok := processClock(pid); ok && own.total() > 0 {
-			user := time.Duration(float64(exact) * float64(own.User) / float64(own.total()))
-			own = usage{user, exact - user}
+		if exact, ok := processClock(pid); ok {
+			own.All = exact
 		}
 		u.User += own.User + children.User
 		u.System += own.System + children.System
+		u.All += own.All + children.All
 	}
 	return u, nil
 }
@@ -79,7 +86,7 @@ func parseStat(text string) (own, children usage, err error) {
 		}
 		ticks[i] = time.Duration(n) * tick
 	}
-	return usage{ticks[0], ticks[1]}, usage{ticks[2], ticks[3]}, nil
+	return usage{ticks[0], ticks[1], ticks[0] + ticks[1]}, usage{ticks[2], ticks[3], ticks[2] + ticks[3]}, nil
 }
 
 // resident is the memory of processes in bytes, what they share counted once. Where that may not be read, it is what is resident of each.

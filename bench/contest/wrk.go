@@ -28,6 +28,8 @@ type run struct {
 	Errors   map[string]int64 // by kind; none that is 0
 	Latency  *hdrhistogram.Histogram
 	Own      time.Duration // processor time of the generator
+	// Oversleep is up to how late 99 of 100 requests of an open loop were sent although a connection was free.
+	Oversleep time.Duration
 }
 
 // newHistogram is for latencies from a microsecond to a minute, to three digits.
@@ -37,7 +39,6 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_
 type wrk struct {
 	url         string
 	connections int
-	fields      []string // NAME: VALUE
 }
 
 func (w wrk) run(ctx context.Context, core string, dir string, d time.Duration) (*run, error) {
@@ -45,11 +46,7 @@ func (w wrk) run(ctx context.Context, core string, dir string, d time.Duration) 
 	if err := os.WriteFile(script, reportScript, 0o644); err != nil {
 		return nil, err
 	}
-	args := []string{"-t1", "-c" + strconv.Itoa(w.connections), "-d" + wholeSeconds(d), "--timeout", "10s", "-s", script}
-	for _, f := range w.fields {
-		args = append(args, "-H", f)
-	}
-	out, own, err := pinned(ctx, core, "wrk", append(args, w.url)...)
+	out, own, err := pinned(ctx, core, "wrk", "-t1", "-c"+strconv.Itoa(w.connections), "-d"+wholeSeconds(d), "--timeout", "10s", "-s", script, w.url)
 	if err != nil {
 		return nil, err
 	}

@@ -16,20 +16,36 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"cacheproxy/bench/body"
 	"cacheproxy/bench/serve"
 )
 
+// options are what it is told.
+type options struct {
+	listen, as           string
+	slow                 time.Duration
+	size                 int
+	notModified          bool
+	listenTLS, cert, key string
+}
+
 func main() {
-	listen := flag.String("listen", "127.0.0.1:0", "the loopback `ADDRESS:PORT` to listen on; 0 = any free port")
-	as := flag.String("as", "origin", "what to be: origin, floor (fixed bytes, in one thread), nethttp (fixed bytes by net/http)")
-	slow := flag.Duration("slow", time.Second, "with origin: how long a resource of kind slow takes")
-	size := flag.Int("size", 1024, "with floor: it answers with /hit/SIZE/0, in `BYTES`")
+	var o options
+	flag.StringVar(&o.listen, "listen", "127.0.0.1:0", "the loopback `ADDRESS:PORT` to listen on; 0 = any free port")
+	flag.StringVar(&o.as, "as", "origin", "what to be: origin, floor (fixed bytes, in one thread), nethttp (fixed bytes by net/http)")
+	flag.DurationVar(&o.slow, "slow", time.Second, "with origin: how long a resource of kind slow takes")
+	flag.IntVar(&o.size, "size", 1024, "with floor: it answers with /hit/SIZE/0, in `BYTES`")
+	flag.BoolVar(&o.notModified, "not-modified", false, "with floor: it answers with 304 to who asks with If-None-Match")
+	flag.StringVar(&o.listenTLS, "listen-tls", "", "with nethttp: another `ADDRESS:PORT`, for TLS and HTTP/2; empty = none")
+	flag.StringVar(&o.cert, "cert", "", "with -listen-tls: a certificate, a `FILE` in PEM")
+	flag.StringVar(&o.key, "key", "", "with -listen-tls: its key, a `FILE` in PEM")
 	flag.Parse()
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *listen, *as, *slow, *size); err != nil {
+	if err := o.run(ctx); err != nil {
 		log.Fatal("origin: ", err)
 	}
 }
@@ -39,29 +55,53 @@ type server interface {
 	Serve(context.Context, net.Listener) error
 }
 
-func run(ctx context.Context, listen, as string, slow time.Duration, size int) error {
-	address, err := netip.ParseAddrPort(listen)
-	if err != nil || !address.Addr().IsLoopback() {
-		return fmt.Errorf("%q is not an address and a port of loopback, such as 127.0.0.1:8001", listen)
-	}
-	if size < 0 || size > body.MaxSize {
+func (o *options) run(ctx context.Context) error {
+	if o.size < 0 || o.size > body.MaxSize {
 		return fmt.Errorf("-size is from 0 to %d", body.MaxSize)
 	}
 	var s server
-	switch as {
+	switch o.as {
 	case "origin":
-		s = &serve.Origin{Slow: slow}
+		s = &serve.Origin{Slow: o.slow}
 	case "floor":
-		s = &serve.Floor{Size: size, Alone: true}
+		s = &serve.Floor{Size: o.size, NotModified: o.notModified, Alone: true}
 	case "nethttp":
 		s = &serve.NetHTTP{}
 	default:
-		return fmt.Errorf("-as %q: it is origin, floor or nethttp", as)
+		return fmt.Errorf("-as %q: it is origin, floor or nethttp", o.as)
 	}
-	l, err := net.Listen("tcp", listen)
+	l, err := listen(o.listen)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("http://%s\n", l.Addr())
-	return s.Serve(ctx, l)
+	if o.listenTLS == "" {
+		return s.Serve(ctx, l)
+	}
+	n, is := s.(*serve.NetHTTP)
+	if !is {
+		return fmt.Errorf("-listen-tls is for nethttp, not for %s", o.as)
+	}
+	tls, err := listen(o.listenTLS)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("https://%s\n", tls.Addr())
+	return serveBoth(ctx, func(ctx context.Context) error { return n.Serve(ctx, l) }, func(ctx context.Context) error { return n.ServeTLS(ctx, tls, o.cert, o.key) })
+}
+
+// serveBoth has the end of the one be that of the other.
+func serveBoth(ctx context.Context, one, other func(context.Context) error) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return one(ctx) })
+	both.Go(func() error { return other(ctx) })
+	return both.Wait()
+}
+
+func listen(at string) (net.Listener, error) {
+	address, err := netip.ParseAddrPort(at)
+	if err != nil || !address.Addr().IsLoopback() {
+		return nil, fmt.Errorf("%q is not an address and a port of loopback, such as 127.0.0.1:8001", at)
+	}
+	return net.Listen("tcp", at)
 }

@@ -19,8 +19,9 @@ import (
 // Floor answers every request with the same bytes, made beforehand: what it costs to read and to write them and nothing else, in one thread. Of
 // a request it only looks for the end, so it must have no body.
 type Floor struct {
-	Size  int  // of the body: it answers with /hit/SIZE/0
-	Alone bool // this process does nothing else: Poller.Alone
+	Size        int  // of the body: it answers with /hit/SIZE/0
+	NotModified bool // it answers with 304 where it reads of If-None-Match, whatever that says
+	Alone       bool // this process does nothing else: Poller.Alone
 }
 
 // maxConns is how many connections are open at the same moment; those above are closed at once.
@@ -31,6 +32,7 @@ type floor struct {
 	poller   *poll.Poller
 	listener int
 	response []byte
+	short    []byte // a 304; nil = it has none
 	in       []byte // of whoever is read from
 	conns    [maxConns]floorConn
 	free     []int
@@ -43,6 +45,8 @@ type floorConn struct {
 	owed int // responses that it waits for, the first of them sent up to sent
 	sent int
 	full bool // there is no room to send more: nothing is read until there is
+	// conditional is whether it was asked with If-None-Match last.
+	conditional bool
 }
 
 // listenTag is after those of connections.
@@ -55,7 +59,11 @@ func (f *Floor) Serve(ctx context.Context, l net.Listener) error {
 	defer runtime.UnlockOSThread()
 	resource := body.Resource{Kind: body.Hit, Size: f.Size}
 	s := &floor{in: make([]byte, 64<<10)}
-	s.response = resource.AppendBody(appendHead(nil, resource, "200 OK", time.Now().UTC().Format(dateFormat), "Age: 1\r\n"))
+	date := time.Now().UTC().Format(dateFormat)
+	s.response = resource.AppendBody(appendHead(nil, resource, "200 OK", date, "Age: 1\r\n"))
+	if f.NotModified {
+		s.short = appendNotModified(nil, resource, date, "Age: 1\r\n")
+	}
 	for i := range maxConns {
 		s.free = append(s.free, maxConns-1-i)
 	}
@@ -157,6 +165,9 @@ func (s *floor) receive(c *floorConn, tag int) bool {
 	if n == 0 || errno != 0 {
 		return false
 	}
+	if s.short != nil && c.owed == 0 { // who asks for several at a time has them alike
+		c.conditional = bytes.Contains(s.in[:n], []byte("\r\nIf-None-Match:"))
+	}
 	n, c.end = ends(s.in[:n], c.end)
 	c.owed += n
 	return c.owed == 0 || s.send(c, tag)
@@ -164,8 +175,12 @@ func (s *floor) receive(c *floorConn, tag int) bool {
 
 // send sends what is owed, as far as there is room. It reports whether the connection goes on.
 func (s *floor) send(c *floorConn, tag int) bool {
+	response := s.response
+	if c.conditional {
+		response = s.short
+	}
 	for c.owed > 0 {
-		n, errno := poll.Write(c.fd, s.response[c.sent:])
+		n, errno := poll.Write(c.fd, response[c.sent:])
 		if errno == unix.EAGAIN {
 			was := c.full
 			c.full = true
@@ -174,7 +189,7 @@ func (s *floor) send(c *floorConn, tag int) bool {
 		if errno != 0 {
 			return false
 		}
-		if c.sent += n; c.sent == len(s.response) {
+		if c.sent += n; c.sent == len(response) {
 			c.sent = 0
 			c.owed--
 		}

@@ -102,6 +102,27 @@ func TestAllAnswerAlike(t *testing.T) {
 	}
 }
 
+// With the right condition all three answer with 304, which has the fields and no body, and without one with 200, whoever asked before.
+func TestAllKnowConditions(t *testing.T) {
+	r := body.Resource{Kind: body.Hit, Size: 100}
+	for name, s := range map[string]server{"origin": &Origin{}, "floor": &Floor{Size: r.Size, NotModified: true}, "nethttp": &NetHTTP{}} {
+		conn := dial(t, start(t, s))
+		in := bufio.NewReader(conn)
+		for _, c := range []struct {
+			fields string
+			status int
+		}{{"", 200}, {"If-None-Match: " + r.ETag() + "\r\n", 304}, {"", 200}} {
+			if _, err := io.WriteString(conn, "GET "+r.Path()+" HTTP/1.1\r\nHost: x\r\n"+c.fields+"\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			response, got := read(t, in, http.MethodGet)
+			if response.StatusCode != c.status || (len(got) == 0) != (c.status == 304) || response.Header.Get("ETag") != r.ETag() {
+				t.Errorf("%s: %s with %d bytes, %v", name, response.Status, len(got), response.Header)
+			}
+		}
+	}
+}
+
 func TestOriginKnowsItsRequests(t *testing.T) {
 	addr := start(t, &Origin{})
 	for _, test := range []struct {
