@@ -97,6 +97,7 @@ func withPart(page string, r *results) (string, error) {
 		pinned = "nothing pinned"
 	}
 	m.printf("%s, %s, %d processors, %s, one worker each.\n\n", r.Begun.Format("2 January 2006"), r.Machine.CPU, r.Machine.Processors, pinned)
+	m.printf("%s", ratios(r))
 	m.summary()
 	for _, name := range []string{"cost", "mixed"} {
 		i := slices.IndexFunc(pictures, func(p picture) bool { return p.name == name })
@@ -106,6 +107,35 @@ func withPart(page string, r *results) (string, error) {
 	}
 	b.WriteString(pageEnd + after)
 	return b.String(), m.err
+}
+
+// ratios says in a sentence or two what ours takes beside others; "" where none of that was measured.
+func ratios(r *results) string {
+	var said []string
+	for _, one := range []struct{ scenario, what string }{{"hit-1k-c64", "a hit of 1 KB"}, {"miss", "a miss that is stored"}} {
+		o := r.outcome(one.scenario)
+		if o == nil || o.plain(ours) == nil {
+			continue
+		}
+		var parts []string
+		for _, other := range []struct{ name, what string }{
+			{"floor", "the floor's"}, {"net/http", "that of net/http, which writes the same bytes"}, {"nginx", "nginx's"}, {"varnish", "Varnish's"},
+		} {
+			if row := o.plain(other.name); row != nil {
+				if s, ok := ratio(o.plain(ours), row, (*round).cpu); ok {
+					parts = append(parts, twoDigits(s.Median)+" times "+other.what)
+				}
+			}
+		}
+		if len(parts) > 0 {
+			said = append(said, one.what+" takes "+strings.Join(parts, ", "))
+		}
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	text := strings.Join(said, "; ")
+	return "Of processor time " + text + ".\n\n"
 }
 
 // keeper copies the configuration of each contestant, as it was rendered, and its commands to the results. That of a contestant with
