@@ -128,14 +128,14 @@ func ratios(r *results) string {
 			}
 		}
 		if len(parts) > 0 {
-			said = append(said, one.what+" takes "+strings.Join(parts, ", "))
+			said = append(said, "for "+one.what+" "+strings.Join(parts, ", "))
 		}
 	}
 	if len(said) == 0 {
 		return ""
 	}
 	text := strings.Join(said, "; ")
-	return "Of processor time " + text + ".\n\n"
+	return "The processor time of cacheproxy is, " + text + ".\n\n"
 }
 
 // keeper copies the configuration of each contestant, as it was rendered, and its commands to the results. That of a contestant with
