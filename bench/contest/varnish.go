@@ -54,7 +54,7 @@ func varnishName(s setup) string { return filepath.Join(s.CacheDir, "varnish") }
 // varnishd is the command.
 //
 // Guides, all in Varnish's own documentation: [ref] "varnishd", options and run time parameters; [store] "Storage backends" in the users' guide;
-// [log] "varnishncsa"; [tls] hitch's guide to configuration.
+// [log] "varnishncsa"; [tls] "Configuring Hitch" in hitch's.
 func varnishd(s setup) []string {
 	argv := []string{
 		s.Program,
@@ -63,12 +63,12 @@ func varnishd(s setup) []string {
 		"-f", s.Dir + "/default.vcl",
 		"-a", fmt.Sprintf("%s:%d", s.Host, s.Port), // [ref] HTTP/1, and with +http2 also 2 for those who begin with it
 		"-s", fmt.Sprintf("default=malloc,%dM", s.CacheMiB), // [store] "bound by memory speed so it is very fast"
-		"-s", "Transient=malloc,64M", // [store] what is not kept for long; unbounded by default
-		"-j", "none", // [ref] as whoever starts it; by default it becomes another user, who could not read the files
+		"-s", "Transient=malloc,64M", // [store] what is short-lived; [ref] or may not be stored; unbounded by default
+		"-j", "none", // [ref] "last resort": as whoever starts it; else root becomes another user, who could not read the files
 		"-T", "none", // [ref] no management port
 		"-p", "thread_pools=1", // [ref] "more than one pool for each CPU is most likely detrimental"; 2 by default
-		"-p", "thread_pool_min=200", // [ref] made ahead, so that a burst does not wait for threads; 100 by default
-		"-p", "thread_pool_max=2000", // [ref] hits hold a thread only while there is work; misses as long as the origin takes
+		"-p", "thread_pool_min=200", // [ref] made ahead, to "ramp up faster from low load situations"; 100 by default
+		"-p", "thread_pool_max=2000", // [ref] "do not set this higher than you have to"; 5,000 by default
 		"-p", "listen_depth=4096", // [ref] connections that wait to be accepted; 1,024 by default
 		"-p", "timeout_idle=60", // [ref] of a client's connection; 5 s by default
 		"-p", "backend_idle_timeout=60", // [ref] the default
