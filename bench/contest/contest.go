@@ -89,7 +89,7 @@ func (c *contest) each(sc *scenario) time.Duration {
 func (c *contest) entries(st *stage) (all []*entry) {
 	for _, with := range st.variants {
 		for _, one := range c.who {
-			if one.fixed || st.only != nil && !slices.Contains(st.only, one.name) {
+			if one.fixed || !one.takesPart(with) || st.only != nil && !slices.Contains(st.only, one.name) {
 				continue
 			}
 			all = append(all, &entry{c: one, with: with, lacks: one.supports(with)})

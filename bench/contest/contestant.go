@@ -30,6 +30,8 @@ type contestant struct {
 	// expect it to have.
 	can    []feature
 	cannot map[feature]string
+	// needs is a feature that it is nothing without: it is in no stage but those that have it. "": it is plain HTTP that everybody can.
+	needs feature
 	// fixed answers everything with the same bytes and has no cache: it stands beside tables of hits alone.
 	fixed bool
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // contestants are all of them, in the order of tables.
-var contestants = []*contestant{&cacheproxy, &nginx, &varnish, &haproxy, &squid, &trafficServer, &floor, &netHTTP}
+var contestants = []*contestant{&cacheproxy, &nginx, &nginxLua, &varnish, &haproxy, &squid, &trafficServer, &floor, &netHTTP}
 
 // find says where program is: Debian keeps servers where the PATH of others than root does not look.
 func find(program string) (string, error) {

@@ -306,6 +306,11 @@ func (c *contestant) supports(with []feature) string {
 	return ""
 }
 
+// takesPart reports whether a contestant is one to be measured with features, or to be listed as lacking them.
+func (c *contestant) takesPart(with []feature) bool {
+	return c.needs == "" || slices.Contains(with, c.needs)
+}
+
 // ready waits until an entry answers with 200.
 func (e *entry) ready(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)

@@ -13,6 +13,6 @@ var nginx = contestant{
 	noHits: "the open-source build counts connections and requests, not what its cache did; X-Cache of each response tells",
 	can:    []feature{overTLS, overHTTP2, accessLog, limiting, surviving, collapsing, revalidating},
 	cannot: map[feature]string{
-		inRedis: "the module for Redis serves values that somebody else has put there",
+		inRedis: "the module for Redis serves values that somebody else has put there; with Lua it is another contestant, nginx+lua",
 	},
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -198,5 +199,27 @@ func TestScenarios(t *testing.T) {
 	}
 	if _, err := named([]string{"hit-1k-c64", "x"}); err == nil || !strings.Contains(err.Error(), `"x"`) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Who is measured in Redis is there and nowhere else, and nobody is listed there for what it lacks; stages name contestants that there are.
+func TestWhoTakesPart(t *testing.T) {
+	c := &contest{who: contestants}
+	for _, st := range stages {
+		for _, name := range st.only {
+			if contestantNamed(name) == nil {
+				t.Errorf("stage %s: there is no contestant %q", st.name, name)
+			}
+		}
+		var there []string
+		for _, e := range c.entries(&st) {
+			there = append(there, e.c.name)
+			if st.name == "redis" && e.lacks != "" {
+				t.Errorf("stage redis has %s, which lacks it: %s", e.c.name, e.lacks)
+			}
+		}
+		if slices.Contains(there, nginxLua.name) != (st.name == "redis") {
+			t.Errorf("stage %s has %v", st.name, there)
+		}
 	}
 }

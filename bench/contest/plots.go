@@ -36,7 +36,7 @@ const wide = vg.Length(620) // points; of CSS 827 pixels
 // hue is what a contestant is drawn in, in every picture; ours is the one that stands out.
 func hue(contestant string) color.Color {
 	of := map[string]color.Color{
-		ours: figure.Blue, "nginx": figure.Green, "varnish": figure.Vermilion, "haproxy": figure.Sky, "squid": figure.Purple,
+		ours: figure.Blue, "nginx": figure.Green, "nginx+lua": figure.Green, "varnish": figure.Vermilion, "haproxy": figure.Sky, "squid": figure.Purple,
 		"trafficserver": figure.Orange, "floor": figure.Grey, "net/http": figure.Grey,
 	}
 	if c, known := of[contestant]; known {

@@ -87,7 +87,7 @@ var stages = []stage{
 	{name: "limit", variants: [][]feature{nil, {limiting}}, only: []string{"cacheproxy", "nginx", "haproxy"}, scenarios: []scenario{
 		{name: "limit-hit", title: "hit, 1 KB, 64 connections, limits off and on", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 64},
 	}},
-	{name: "redis", variants: [][]feature{{inRedis}}, scenarios: []scenario{
+	{name: "redis", variants: [][]feature{{inRedis}}, only: []string{"cacheproxy", "nginx+lua"}, scenarios: []scenario{
 		{name: "redis-hit", title: "hit in Redis, 1 KB, 64 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 64},
 	}},
 	{name: "mixed", variants: [][]feature{nil}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
