@@ -22,7 +22,7 @@ const (
 	// pieces are done in a row: about 20 ms on a processor of today, in which a host that takes time away does so several times.
 	pieces = 16
 	// sluggish is the share of the time above which a measurement is not trusted.
-	sluggish = 0.2
+	sluggish = 0.25
 	// firstLook is how many rows of pieces find out what the processors can do.
 	firstLook = 10
 )

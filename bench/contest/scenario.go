@@ -67,10 +67,10 @@ var stages = []stage{
 		{name: "hit-16k", title: "hit, 16 KB, 64 connections", kind: byWrk, body: body.Hit, size: 16 * kib, keys: 1, connections: 64},
 		{name: "hit-64k", title: "hit, 64 KB, 64 connections", kind: byWrk, quick: true, body: body.Hit, size: 64 * kib, keys: 1, connections: 64},
 		{name: "hit-1m", title: "hit, 1 MB, 64 connections", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64},
-		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byLoadgen, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
+		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
 	}},
 	{name: "keys", variants: [][]feature{nil}, scenarios: []scenario{
-		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64},
+		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64},
 		{name: "pass", title: "passed through, 1 KB, nothing stored", kind: byWrk, quick: true, body: body.Pass, size: kib, keys: 1, connections: 64},
 		{name: "miss", title: "miss, 1 KB, stored", kind: byLoadgen, quick: true, body: body.Hit, size: kib, unique: true, connections: 64},
 		{name: "stampede", title: "1,000 requests at once for a cold key, upstream takes 1 s", kind: byStampede, body: body.Slow, size: kib, connections: 1000},
