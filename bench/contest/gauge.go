@@ -13,9 +13,12 @@ import (
 // /proc/stat stays 0), and what is taken counts as processor time of whoever was running: for some seconds or minutes all that is measured costs
 // half as much again. It does the same piece of work over and over, on the server's processor and on another one at the same time, since the two may share
 // a core, and compares how long that takes with the least that it has ever taken.
+//
+// Its two threads live as long as the process: one that ended would take with it the processes that were started from it (Pdeathsig).
 type gauge struct {
-	processors [2]string // "" = there is nothing to gauge
-	best       time.Duration
+	workers []chan *[pieces]time.Duration // empty = there is nothing to gauge
+	done    sync.WaitGroup
+	best    time.Duration
 }
 
 const (
@@ -32,7 +35,11 @@ func newGauge(server, rest string) *gauge {
 	if server == "" {
 		return g
 	}
-	g.processors = [2]string{server, rest}
+	for _, processors := range []string{server, rest} {
+		w := make(chan *[pieces]time.Duration)
+		g.workers = append(g.workers, w)
+		go g.work(processors, w)
+	}
 	for range firstLook {
 		g.lost()
 	}
@@ -41,15 +48,12 @@ func newGauge(server, rest string) *gauge {
 
 // lost is the share of a processor's time that was taken away just now, of that processor of the two that has lost more.
 func (g *gauge) lost() (share float64) {
-	if g.processors[0] == "" {
-		return 0
+	took := make([][pieces]time.Duration, len(g.workers))
+	for i, w := range g.workers {
+		g.done.Add(1)
+		w <- &took[i]
 	}
-	var took [2][pieces]time.Duration
-	var wg sync.WaitGroup
-	for i := range took {
-		wg.Go(func() { doPieces(g.processors[i], &took[i]) })
-	}
-	wg.Wait()
+	g.done.Wait()
 	for _, of := range took {
 		for _, one := range of {
 			if g.best == 0 || one > 0 && one < g.best {
@@ -69,20 +73,20 @@ func (g *gauge) lost() (share float64) {
 	return share
 }
 
-// doPieces works on some processors, in a thread that ends with it, and tells the processor time of each piece.
-func doPieces(processors string, took *[pieces]time.Duration) {
-	runtime.LockOSThread() // and never unlocked: nothing else may run on this thread, which is where this process is not to be
+// work does rows of pieces on some processors, and tells the processor time of each.
+func (g *gauge) work(processors string, rows <-chan *[pieces]time.Duration) {
+	runtime.LockOSThread() // nothing else may run where this process is not to be
 	set, err := cpuSet(processors)
 	if err == nil {
 		err = unix.SchedSetaffinity(0, &set)
 	}
-	if err != nil {
-		return // nothing is gauged
-	}
-	for i := range took {
-		before := threadClock()
-		piece()
-		took[i] = threadClock() - before
+	for took := range rows {
+		for i := 0; err == nil && i < pieces; i++ { // else nothing is gauged
+			before := threadClock()
+			runtime.KeepAlive(piece()) // so that the compiler leaves the work in
+			took[i] = threadClock() - before
+		}
+		g.done.Done()
 	}
 }
 
@@ -95,17 +99,15 @@ func threadClock() time.Duration {
 }
 
 // piece is a millisecond of work that neither memory nor the kernel has a part in.
-func piece() {
+func piece() uint64 {
 	x := uint64(0x9e3779b97f4a7c15)
 	for range 500_000 {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
 	}
-	sink = x
+	return x
 }
-
-var sink uint64 // so that the compiler leaves the work in
 
 // Waiting for a machine that is slow at the moment.
 const (

@@ -8,7 +8,7 @@ import (
 // What takes a part of the time away is seen, and that nothing does.
 func TestGauge(t *testing.T) {
 	g := newGauge(processors())
-	if g.processors[0] == "" {
+	if len(g.workers) == 0 {
 		if lost := g.lost(); lost != 0 {
 			t.Errorf("%v is lost where nothing is gauged", lost)
 		}
