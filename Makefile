@@ -119,6 +119,10 @@ bench: ## measure cacheproxy beside its peers (under 40 min; QUICK=1: under 5): 
 	@bench/needs
 	cd bench && go build -o ../bin/contest ./contest && exec ../bin/contest $(if $(QUICK),-quick) $(if $(WHO),-who '$(WHO)') $(if $(ONLY),-only '$(ONLY)')
 
+.PHONY: bench-agree
+bench-agree: ## hold the ratios of the contest in bench/results against those of another one, in AGAINST=DIR
+	cd bench && go run ./contest -report -against '$(abspath $(AGAINST))'
+
 .PHONY: bench-page
 bench-page: ## put what make bench has found out into README.md, and draw it again
 	cd bench && go run ./contest -report -page

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"cacheproxy/bench/body"
@@ -21,16 +22,19 @@ func (sc *scenario) resource() body.Resource { return body.Resource{Kind: sc.bod
 // warms reports whether there are keys to be asked for before.
 func (sc *scenario) warms() bool { return sc.keys > 1 && sc.kind != byRestart }
 
+// streams is how many requests a connection of HTTP/2 has at a time.
+const streams = 10
+
 // generator is what sends the requests of a scenario to an entry.
 func (c *contest) generator(st *stage, sc *scenario, e *entry, rate float64) generator {
 	switch sc.kind {
 	case byH2load:
-		if !e.s.TLS() {
-			return wrk{url: e.url(sc.resource(), false), connections: sc.connections}
+		if !e.s.TLS() { // as many at a time
+			return wrk{e.url(sc.resource(), false), sc.connections * streams, ""}
 		}
-		return h2load{url: e.url(sc.resource(), st.tls), connections: sc.connections, streams: 10}
+		return h2load{e.url(sc.resource(), st.tls), sc.connections, streams, c.lab.certs.openssl}
 	case byWrk:
-		return wrk{url: e.url(sc.resource(), st.tls), connections: sc.connections}
+		return wrk{e.url(sc.resource(), st.tls), sc.connections, c.lab.certs.openssl}
 	}
 	return loadgen{c.lab.loadgen, c.spec(sc, e, rate)}
 }
@@ -76,7 +80,10 @@ func (g loadgen) run(ctx context.Context, processors, dir string, d time.Duratio
 
 // ask runs it in one of its modes. It ends with 2 where requests failed, which is in what it says.
 func (g loadgen) ask(ctx context.Context, processors, dir, mode string) (*load.Result, error) {
-	out, _, err := pinned(ctx, processors, g.program, arguments(&g.spec, mode)...)
+	const slowest = 2_000 // keys a second, of those that are filled
+	ctx, cancel := context.WithTimeout(ctx, g.spec.Duration+time.Duration(g.spec.Patterns[0].Keys)*time.Second/slowest+patience)
+	defer cancel()
+	out, _, err := pinned(ctx, processors, "", g.program, arguments(&g.spec, mode)...)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 2 {
 		err = nil
 	}
@@ -117,7 +124,7 @@ func runOf(said *load.Result) (*run, error) {
 		r.Errors[string(kind)] = n
 	}
 	if said.Open != nil {
-		r.Oversleep = said.Open.Oversleep.P99
+		r.Oversleep, r.Due, r.HitP99 = said.Open.Oversleep.P99, float64(said.Open.Scheduled)/said.Elapsed.Seconds(), said.Patterns[0].Latency.P99
 	}
 	h, err := said.Latency.Histogram()
 	if err != nil || h == nil {
@@ -167,6 +174,7 @@ func (c *contest) fill(ctx context.Context, sc *scenario, e *entry) error {
 // sight is what was seen of the responses that were looked at.
 type sight struct {
 	checked, wrong int64
+	fromCache      int64 // of checked: those that say so in X-Cache
 	fault, head    string
 }
 
@@ -234,6 +242,9 @@ func (s *sight) look(ctx context.Context, client *http.Client, url string, r bod
 	if err != nil {
 		s.fail(err)
 		return
+	}
+	if strings.HasPrefix(response.Header.Get("X-Cache"), "HIT") {
+		s.fromCache++
 	}
 	if s.checked > 1 || s.head == "" { // the second: the first may have been fetched
 		s.head = headOf(response)

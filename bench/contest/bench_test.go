@@ -34,7 +34,7 @@ func startBench(t *testing.T, c *contestant) *bench {
 		b.s.Program, err = find(c.program)
 	}
 	if err != nil {
-		t.Skip(err)
+		t.Fatalf("%v: bench/needs installs it, as root on Debian", err)
 	}
 	version, err := c.version(t.Context(), b.s.Program)
 	if err != nil || version == "" {

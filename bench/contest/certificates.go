@@ -17,8 +17,20 @@ import (
 	"time"
 )
 
-// certificates are the files of a certificate for localhost that nobody else trusts: ECDSA on P-256, which is what most of the web has.
-type certificates struct{ cert, key, pem string }
+// certificates are the files of a certificate for localhost that nobody else trusts: ECDSA on P-256, which is what most of the web has. openssl is a
+// configuration for generators that use OpenSSL, so that all servers have to take the cipher that Go chooses where there is AES in hardware: not all of them
+// can be told.
+type certificates struct{ cert, key, pem, openssl string }
+
+const oneCipher = `openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = clients
+[clients]
+MinProtocol = TLSv1.3
+Ciphersuites = TLS_AES_128_GCM_SHA256
+`
 
 func makeCertificates(dir string) (c certificates, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -40,8 +52,8 @@ func makeCertificates(dir string) (c certificates, err error) {
 	}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	c = certificates{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.pem")}
-	for name, text := range map[string][]byte{c.cert: certPEM, c.key: keyPEM, c.pem: slices.Concat(certPEM, keyPEM)} {
+	c = certificates{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.pem"), filepath.Join(dir, "openssl.cnf")}
+	for name, text := range map[string][]byte{c.cert: certPEM, c.key: keyPEM, c.pem: slices.Concat(certPEM, keyPEM), c.openssl: []byte(oneCipher)} {
 		if err := os.WriteFile(name, text, 0o644); err != nil { // others than root read it, and it ends with the contest
 			return c, err
 		}

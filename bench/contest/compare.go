@@ -12,11 +12,12 @@ const agree = 0.10
 // compare says how well two contests agree: of each row the ratio of processor time to ours, in the one and in the other, and how far
 // these are apart. Figures themselves are not compared, since a machine is faster on one day than on another.
 func compare(w io.Writer, a, b *results) error {
-	within, all := 0, 0
+	within, all, alone := 0, 0, 0
 	for i := range a.Scenarios {
 		o := &a.Scenarios[i]
 		other := b.outcome(o.Name)
 		if other == nil {
+			alone += len(o.Rows)
 			continue
 		}
 		for j := range o.Rows {
@@ -27,6 +28,7 @@ func compare(w io.Writer, a, b *results) error {
 			x, okX := o.toOurs(r)
 			y, okY := other.toOurs(other.same(r))
 			if !okX || !okY {
+				alone++
 				continue
 			}
 			apart := math.Abs(math.Log(x / y))
@@ -42,8 +44,13 @@ func compare(w io.Writer, a, b *results) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%\n", within, all, 100*agree)
-	return err
+	if _, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%; %d rows have a ratio in one of the two at most\n", within, all, 100*agree, alone); err != nil {
+		return err
+	}
+	if within < all {
+		return fmt.Errorf("%d ratios are further apart than %.0f %%", all-within, 100*agree)
+	}
+	return nil
 }
 
 // toOurs is the ratio of a row to ours of the same variant and rate.
@@ -55,8 +62,11 @@ func (o *outcome) toOurs(r *row) (float64, bool) {
 	return s.Median, ok
 }
 
-// comparison is the ratio of processor time of a row to ours: of the same variant and rate, or else to the one that stands for us.
-func (o *outcome) comparison(r *row) (spread, bool) {
+// comparison is the ratio of processor time of a row to ours.
+func (o *outcome) comparison(r *row) (spread, bool) { return o.compared(r, (*round).cpu) }
+
+// compared is the ratio of some figure of a row to ours: of the same variant and rate, or else of the one that stands for us.
+func (o *outcome) compared(r *row, figure func(*round) float64) (spread, bool) {
 	base := o.same(&row{Contestant: ours, Variant: r.Variant, Offered: r.Offered})
 	if base == nil && r.Offered == 0 {
 		base = o.plain(ours)
@@ -64,7 +74,7 @@ func (o *outcome) comparison(r *row) (spread, bool) {
 	if base == nil {
 		return spread{}, false
 	}
-	return ratio(r, base, (*round).cpu)
+	return ratio(r, base, figure)
 }
 
 // same finds the row of the same contestant, variant and rate.

@@ -18,7 +18,7 @@ import (
 type gauge struct {
 	workers []chan *[pieces]time.Duration // empty = there is nothing to gauge
 	done    sync.WaitGroup
-	best    time.Duration
+	best    []float64 // by worker
 }
 
 const (
@@ -40,37 +40,52 @@ func newGauge(server, rest string) *gauge {
 		g.workers = append(g.workers, w)
 		go g.work(processors, w)
 	}
+	g.best = make([]float64, len(g.workers))
 	for range firstLook {
-		g.lost()
+		g.pace()
 	}
 	return g
 }
 
-// lost is the share of a processor's time that was taken away just now, of that processor of the two that has lost more.
-func (g *gauge) lost() (share float64) {
+// pace is how many microseconds a piece takes just now, on the average, on the server's processor and on another; nil = that is not known.
+func (g *gauge) pace() (mean []float64) {
 	took := make([][pieces]time.Duration, len(g.workers))
 	for i, w := range g.workers {
 		g.done.Add(1)
 		w <- &took[i]
 	}
 	g.done.Wait()
-	for _, of := range took {
-		for _, one := range of {
-			if g.best == 0 || one > 0 && one < g.best {
-				g.best = one
+	for i := range took {
+		sum := time.Duration(0)
+		for _, one := range took[i] {
+			if one <= 0 {
+				return nil
+			}
+			sum += one
+			if us := float64(one.Nanoseconds()) / 1000; g.best[i] == 0 || us < g.best[i] {
+				g.best[i] = us
 			}
 		}
+		mean = append(mean, float64(sum.Nanoseconds())/1000/pieces)
 	}
-	for _, of := range took {
-		var sum time.Duration
-		for _, one := range of {
-			sum += one
-		}
-		if sum > 0 {
-			share = max(share, 1-float64(pieces*g.best)/float64(sum))
-		}
+	return mean
+}
+
+// lost is the share of a processor's time that was not there at some pace, of the processor that has lost more. It becomes more exact as the contest goes
+// on and the best becomes known.
+func (g *gauge) lost(pace []float64) (share float64) {
+	for i, us := range pace {
+		share = max(share, 1-g.best[i]/us)
 	}
 	return share
+}
+
+// slower is the slower of two, by worker.
+func slower(a, b []float64) (both []float64) {
+	for i := range min(len(a), len(b)) {
+		both = append(both, max(a[i], b[i]))
+	}
+	return both
 }
 
 // work does rows of pieces on some processors, and tells the processor time of each.
@@ -115,12 +130,13 @@ const (
 	longestWait = 30 * time.Second // for one measurement
 )
 
-// await waits until the processors are not slow, for as long as the contest has time for that, and returns how slow they are.
-func (c *contest) await(ctx context.Context) (lost float64) {
+// await waits until the processors are not slow, as long as the contest has time to spare, and returns their pace.
+func (c *contest) await(ctx context.Context) (pace []float64) {
 	begun := time.Now()
+	atMost := min(longestWait, c.spare()/4) // others may have to wait too
 	for {
-		lost = c.gauge.lost()
-		if lost <= sluggish || ctx.Err() != nil || c.spare() <= 0 || time.Since(begun) > longestWait {
+		pace = c.gauge.pace()
+		if c.gauge.lost(pace) <= sluggish || ctx.Err() != nil || time.Since(begun) > atMost {
 			break
 		}
 		select {
@@ -132,8 +148,20 @@ func (c *contest) await(ctx context.Context) (lost float64) {
 		c.results.Waited += waited.Seconds()
 		c.bar.repeat(waited)
 	}
-	return lost
+	return pace
 }
 
 // spare is how much longer than estimated the contest may still take.
 func (c *contest) spare() time.Duration { return time.Until(c.until) - c.bar.left() }
+
+// slowed says of all rounds how slow the processors were, by the best that was seen in the whole contest.
+func (c *contest) slowed() {
+	for i := range c.results.Scenarios {
+		for j := range c.results.Scenarios[i].Rows {
+			rounds := c.results.Scenarios[i].Rows[j].Rounds
+			for k := range rounds {
+				rounds[k].Slowed = c.gauge.lost(rounds[k].Pace)
+			}
+		}
+	}
+}

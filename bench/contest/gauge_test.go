@@ -1,31 +1,32 @@
 package main
 
 import (
+	"slices"
 	"testing"
-	"time"
 )
 
 // What takes a part of the time away is seen, and that nothing does.
 func TestGauge(t *testing.T) {
 	g := newGauge(processors())
 	if len(g.workers) == 0 {
-		if lost := g.lost(); lost != 0 {
-			t.Errorf("%v is lost where nothing is gauged", lost)
+		if pace := g.pace(); pace != nil || g.lost(pace) != 0 {
+			t.Errorf("something is gauged where there is nothing: %v", pace)
 		}
 		return
 	}
-	if g.best <= 0 || g.best > 100*time.Millisecond {
-		t.Fatalf("a piece takes %v", g.best)
-	}
 	least := 1.0
 	for range 20 {
-		least = min(least, g.lost())
+		least = min(least, g.lost(g.pace()))
 	}
-	if least > 0.5 {
-		t.Errorf("at least %v of the time is lost", least)
+	if least > 0.5 || slices.Min(g.best) <= 0 || slices.Max(g.best) > 100_000 {
+		t.Errorf("at least %v of the time is lost; a piece takes %v us", least, g.best)
 	}
-	g.best /= 2 // processors that were twice as fast
-	if lost := g.lost(); lost < 0.4 {
-		t.Errorf("of a half that is gone, %v is lost", lost)
+	pace := slices.Clone(g.best)
+	if lost := g.lost(pace); lost != 0 {
+		t.Errorf("%v is lost at the best pace", lost)
+	}
+	pace[1] *= 2
+	if lost := g.lost(slower(pace, g.best)); lost != 0.5 {
+		t.Errorf("%v is lost where one processor takes twice as long", lost)
 	}
 }

@@ -19,6 +19,7 @@ import (
 type h2load struct {
 	url                  string
 	connections, streams int
+	openssl              string
 }
 
 func (h h2load) run(ctx context.Context, core string, dir string, d time.Duration) (*run, error) {
@@ -26,7 +27,9 @@ func (h h2load) run(ctx context.Context, core string, dir string, d time.Duratio
 	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	out, own, err := pinned(ctx, core, "h2load", "-t1", "-c", strconv.Itoa(h.connections), "-m", strconv.Itoa(h.streams),
+	ctx, cancel := context.WithTimeout(ctx, d+patience)
+	defer cancel()
+	out, own, err := pinned(ctx, core, h.openssl, "h2load", "-t1", "-c", strconv.Itoa(h.connections), "-m", strconv.Itoa(h.streams),
 		"--duration", wholeSeconds(d), "--log-file", name, h.url)
 	if err != nil {
 		return nil, err

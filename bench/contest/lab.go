@@ -244,7 +244,7 @@ func (l *lab) setup(c *contestant, with []feature, objects uint64) (s setup, err
 
 // start runs an entry, its Redis before it.
 func (l *lab) start(ctx context.Context, e *entry) (err error) {
-	if (e.s.With[inRedis] || e.s.With[surviving]) && e.redis == nil {
+	if (e.s.With[inRedis] || e.s.With[surviving]) && slices.Contains(e.c.can, inRedis) && e.redis == nil {
 		p, err := startProcess(e.s.Dir, "redis.out", []string{"redis-server", "--bind", loopback, "--port", strconv.Itoa(e.s.RedisPort), "--save", "", "--dir", e.s.Dir}, l.restCore())
 		if err != nil {
 			return err

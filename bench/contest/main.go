@@ -1,7 +1,7 @@
 // Command contest measures cacheproxy beside its peers: nginx, Varnish, HAProxy and others, the way a sceptic would have it.
 //
 // Everybody runs on one processor, and everything else (generators, the origin, Redis, this command) on the others. Each scenario is measured
-// in rounds: all contestants once, then all of them again, each time beginning with another, so that whatever else the machine does comes to
+// in rounds: all contestants once, then all of them again, in an order that is drawn by lot, so that whatever else the machine does comes to
 // everybody alike; ratios are made within a round. What a request costs is the processor time of the server, from /proc, over the requests that
 // were answered: requests a second say as much about the generator as about the server. Beside every measurement somebody looks at a few
 // answers a second and compares their bodies with what they must be; and the contestant's own counter, where it has one, and the origin's must
@@ -41,6 +41,8 @@ type options struct {
 	profile   string
 	rounds    int
 	each      time.Duration
+	// configurations is where those of a contest are until its results are written.
+	configurations string
 }
 
 func main() {
@@ -89,7 +91,7 @@ func (o *options) run(ctx context.Context) error {
 	}
 	r, err := o.measure(ctx, p, stages, who, partial)
 	if r == nil || len(r.Scenarios) == 0 {
-		return err
+		return errors.Join(err, os.RemoveAll(o.configurations))
 	}
 	if err != nil && !r.Partial { // what there is, is not lost
 		r.Partial, o.out = true, filepath.Join(o.out, "partial")
@@ -232,6 +234,7 @@ func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*co
 		c.bar.say("There is one processor alone: nothing is pinned, and figures of servers and generators disturb each other.")
 	}
 	err = c.run(ctx, chosen)
+	c.slowed()
 	r.Took = time.Since(begun).Round(time.Second).Seconds()
 	return r, err
 }

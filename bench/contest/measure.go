@@ -26,9 +26,13 @@ type counters struct {
 	server, rest             time.Duration // that processors worked, by whomever
 	upstream                 asked
 	hits                     *int64
-	lines                    int64 // of the access log
+	lines                    int64         // of the access log
+	delay                    time.Duration // that the origin has waited for its processor
 	at                       time.Time
 }
+
+// settling is how long what is done behind answers has (storing, logs) before processor time is read: it belongs to them.
+const settling = 100 * time.Millisecond
 
 // measure is one round of one row.
 func (c *contest) measure(ctx context.Context, st *stage, sc *scenario, e *entry, r *row) (*round, error) {
@@ -61,6 +65,7 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 	if err != nil {
 		return nil, err
 	}
+	time.Sleep(settling)
 	after, err := c.read(ctx, e, false)
 	if err != nil {
 		return nil, err
@@ -79,15 +84,22 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 		return nil, err
 	}
 	one.Memory += kept(e.s.CacheDir, e.running.pids())
+	if e.redis != nil {
+		inRedis, err := resident(e.redis.pids())
+		if err != nil {
+			return nil, err
+		}
+		one.Memory += inRedis
+	}
 	one.Void = sc.judge(one, sent, seen)
 	if one.Void == "" {
-		one.Void = c.suspect(ctx, sc, e, g, sent, after.lines-before.lines)
+		one.Void = c.suspect(ctx, sc, e, g, sent, seen, after.lines-before.lines)
 	}
 	return one, nil
 }
 
 // suspect looks where judge cannot: whether the server is where it should be, has written its log, and has stored what it was to store.
-func (c *contest) suspect(ctx context.Context, sc *scenario, e *entry, g generator, sent *run, lines int64) string {
+func (c *contest) suspect(ctx context.Context, sc *scenario, e *entry, g generator, sent *run, seen *sight, lines int64) string {
 	if c.lab.server != "" {
 		set, err := cpuSet(c.lab.server)
 		if n := len(strays(e.running.pids(), set)); err != nil || n > 0 {
@@ -96,6 +108,9 @@ func (c *contest) suspect(ctx context.Context, sc *scenario, e *entry, g generat
 	}
 	if e.s.With[accessLog] && lines*100 < sent.Requests*99 {
 		return fmt.Sprintf("it has written %d lines of log for %d requests", lines, sent.Requests)
+	}
+	if e.c.hits == nil && !e.c.fixed && sc.hits() && seen.fromCache*100 < seen.checked*95 { // the first may have been fetched
+		return fmt.Sprintf("of %d responses that were compared only %d said that they were hits", seen.checked, seen.fromCache)
 	}
 	if own, is := g.(loadgen); is && sc.unique {
 		return c.notStored(ctx, sc, e, own.spec.Patterns[0].FirstID, sent.Requests)
@@ -160,6 +175,7 @@ func (c *contest) read(ctx context.Context, e *entry, first bool) (x counters, e
 			return x, err
 		}
 	}
+	x.delay = delayed(c.lab.origin.pids())
 	if x.own, err = used([]int{os.Getpid()}); err != nil {
 		return x, err
 	}
@@ -203,6 +219,14 @@ func (c *contest) catchUp(ctx context.Context, sc *scenario, e *entry, after *co
 	behind := func() bool {
 		return sc.hits() && after.hits != nil && *after.hits-*before.hits < want || e.s.With[accessLog] && after.lines-before.lines < want
 	}
+	if !behind() {
+		return nil
+	}
+	defer func() { // what it did meanwhile is its work
+		if used, err := used(e.running.pids()); err == nil {
+			after.used = used
+		}
+	}()
 	for end := time.Now().Add(counterWait); behind() && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
 		if e.s.With[accessLog] {
@@ -232,8 +256,11 @@ func roundOf(sent *run, before, after counters) *round {
 		Requests: sent.Requests, Seconds: elapsed, RPS: float64(sent.Requests) / elapsed,
 		User: float64(user.Microseconds()), System: float64(system.Microseconds()), Redis: float64(after.redis.sub(before.redis).All.Microseconds()),
 		Busy: u.All.Seconds() / elapsed, Generator: sent.Own.Seconds() / elapsed,
-		Latency: latencyOf(sent.Latency), HDR: encoded(sent.Latency), Oversleep: float64(sent.Oversleep.Microseconds()),
+		Latency: latencyOf(sent.Latency), HDR: encoded(sent.Latency), Oversleep: float64(sent.Oversleep.Microseconds()), Due: sent.Due, HitP99: float64(sent.HitP99.Microseconds()),
 		Upstream: after.upstream.Requests - before.upstream.Requests, Errors: sent.Errors,
+	}
+	if one.Upstream > 0 {
+		one.Delay = float64((after.delay - before.delay).Microseconds()) / float64(one.Upstream)
 	}
 	if before.hits != nil && after.hits != nil {
 		n := *after.hits - *before.hits
@@ -292,7 +319,7 @@ func (sc *scenario) judge(x *round, sent *run, seen *sight) string {
 		return fmt.Sprintf("%d of %d responses that were compared were wrong: %s", seen.wrong, seen.checked, seen.fault)
 	case seen.checked == 0:
 		return "no response could be compared"
-	case sc.validate && sent.Bytes*10 > sent.Requests*int64(sc.size):
+	case sc.validate && sent.Bytes*100 > sent.Requests*int64(sc.size):
 		return "it answered in full, not with 304"
 	}
 	return sc.judgeUpstream(x, all)

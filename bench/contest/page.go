@@ -19,6 +19,10 @@ func (o *options) write(r *results) error {
 		if err := r.save(o.out); err != nil {
 			return err
 		}
+		there := filepath.Join(o.out, "configurations")
+		if err := errors.Join(os.RemoveAll(there), os.Rename(o.configurations, there)); err != nil {
+			return err
+		}
 	}
 	var page bytes.Buffer
 	if err := (&markdown{w: &page, r: r}).page(); err != nil {
@@ -97,8 +101,8 @@ func withPart(page string, r *results) (string, error) {
 		pinned = "nothing pinned"
 	}
 	m.printf("%s, %s, %d processors, %s, one worker each.\n\n", r.Begun.Format("2 January 2006"), r.Machine.CPU, r.Machine.Processors, pinned)
-	m.printf("%s", ratios(r))
 	m.summary()
+	m.ratios()
 	for _, name := range []string{"cost", "mixed"} {
 		i := slices.IndexFunc(pictures, func(p picture) bool { return p.name == name })
 		if pictures[i].has(r) {
@@ -109,39 +113,43 @@ func withPart(page string, r *results) (string, error) {
 	return b.String(), m.err
 }
 
-// ratios says in a sentence or two what ours takes beside others; "" where none of that was measured.
-func ratios(r *results) string {
-	var said []string
-	for _, one := range []struct{ scenario, what string }{{"hit-1k-c64", "a hit of 1 KB"}, {"miss", "a miss that is stored"}} {
-		o := r.outcome(one.scenario)
-		if o == nil || o.plain(ours) == nil {
-			continue
+// ratios is a table of what ours takes beside each of the others, by kind of request.
+func (m *markdown) ratios() {
+	var head []string
+	var outcomes []*outcome
+	for _, c := range summaryColumns {
+		if o := m.r.outcome(c.scenario); o != nil && o.plain(ours) != nil {
+			head, outcomes = append(head, c.head), append(outcomes, o)
 		}
-		var parts []string
-		for _, other := range []struct{ name, what string }{
-			{"floor", "the floor's"}, {"net/http", "that of net/http, which writes the same bytes"}, {"nginx", "nginx's"}, {"varnish", "Varnish's"},
-		} {
-			if row := o.plain(other.name); row != nil {
+	}
+	var rows [][]string
+	for _, c := range m.r.Contestants {
+		cells, any := []string{ours + " to " + c.Name}, false
+		for _, o := range outcomes {
+			cell := "-"
+			if row := o.plain(c.Name); row != nil {
 				if s, ok := ratio(o.plain(ours), row, (*round).cpu); ok {
-					parts = append(parts, twoDigits(s.Median)+" times "+other.what)
+					cell, any = twoDigits(s.Median), true
 				}
 			}
+			cells = append(cells, cell)
 		}
-		if len(parts) > 0 {
-			said = append(said, "for "+one.what+" "+strings.Join(parts, ", "))
+		if any && c.Name != ours {
+			rows = append(rows, cells)
 		}
 	}
-	if len(said) == 0 {
-		return ""
+	if len(rows) == 0 {
+		return
 	}
-	text := strings.Join(said, "; ")
-	return "The processor time of cacheproxy is, " + text + ".\n\n"
+	m.printf("The same as ratios, each the median of those of the rounds, in which both were measured within the same minute or two:\n\n")
+	m.table(append([]string{"CPU"}, head...), rows)
 }
 
-// keeper copies the configuration of each contestant, as it was rendered, and its commands to the results. That of a contestant with
+// keeper copies the configuration of each contestant, as it was rendered, and its commands to where write takes them from. That of a contestant with
 // features has their names.
 func (o *options) keeper() (func(e *entry) error, error) {
-	all := filepath.Join(o.out, "configurations")
+	o.configurations = filepath.Join(o.out, "configurations.new")
+	all := o.configurations
 	if err := os.RemoveAll(all); err != nil {
 		return nil, err
 	}

@@ -55,9 +55,11 @@ func (b *bench) checkPlain(t *testing.T) {
 	c, url := client(t, http1), b.plain()
 	r := body.Resource{Kind: body.Hit, Size: 1024, ID: 1}
 	if n := b.asked(func() {
-		if response := get(t, c, url, r, "If-None-Match", r.ETag()); response.StatusCode != http.StatusNotModified {
-			t.Errorf("of what is unchanged: %s", response.Status)
-		}
+		b.hit(t, 1, func() {
+			if response := get(t, c, url, r, "If-None-Match", r.ETag()); response.StatusCode != http.StatusNotModified {
+				t.Errorf("of what is unchanged: %s", response.Status)
+			}
+		})
 	}); n != 0 {
 		t.Errorf("whether it is unchanged was asked of the origin")
 	}

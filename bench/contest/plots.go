@@ -188,7 +188,7 @@ func brief(f float64) string {
 	switch {
 	case f >= 1e6:
 		return strconv.FormatFloat(f/1e6, 'f', -1, 64) + "M"
-	case f >= 1e4:
+	case f >= 1e3:
 		return strconv.FormatFloat(f/1e3, 'f', -1, 64) + "k"
 	}
 	return strconv.FormatFloat(f, 'f', -1, 64)

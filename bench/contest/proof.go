@@ -42,10 +42,10 @@ func (m *markdown) proof() {
 		o := &m.r.Scenarios[i]
 		for j := range o.Rows {
 			r := &o.Rows[j]
-			if !o.Hits || len(r.Rounds) == 0 {
+			x := r.last()
+			if !o.Hits || x == nil {
 				continue
 			}
-			x := &r.Rounds[len(r.Rounds)-1]
 			own := "has none"
 			if x.Hits != nil {
 				own = thousands(float64(*x.Hits))
@@ -54,8 +54,8 @@ func (m *markdown) proof() {
 		}
 	}
 	m.table([]string{"", "hits, own counter", "requests", "asked of upstream", "bodies compared"}, rows)
-	m.printf("The head of one hit of each, as it came:\n\n")
 	if o := m.r.outcome("hit-1k-c64"); o != nil {
+		m.printf("The head of one hit of each, as it came:\n\n")
 		for i := range o.Rows {
 			if r := &o.Rows[i]; r.Head != "" {
 				m.printf("%s\n\n    %s\n\n", r.label(), strings.ReplaceAll(strings.TrimSpace(strings.ReplaceAll(r.Head, "\r\n", "\n")), "\n", "\n    "))
@@ -66,14 +66,15 @@ func (m *markdown) proof() {
 
 // oversleep says how much of latency in an open loop is the generator's.
 func (m *markdown) oversleep(o *outcome) {
-	worst := spread{}
+	var late, delay float64 // of the worst row
 	for i := range o.Rows {
 		if r := &o.Rows[i]; !r.saturated() {
-			if s, ok := r.over(func(x *round) float64 { return x.Oversleep }); ok && s.Median > worst.Median {
-				worst = s
-			}
+			s, _ := r.over(func(x *round) float64 { return x.Oversleep })
+			d, _ := r.over(func(x *round) float64 { return x.Delay })
+			late, delay = max(late, s.Median), max(delay, d.Median)
 		}
 	}
-	m.printf("Latency counts from when a request was due. Of that up to %s ms (99 of 100 requests, the median of the rounds in the worst row of those that kept up) are the "+
-		"generator's own: it was sent late although a connection was free.\n\n", milliseconds(worst.Median))
+	m.printf("Latency counts from when a request was due, and has in it what is not the contestants': in the worst row of those that kept up the generator sent 99 of 100 requests at most %s ms "+
+		"late although a connection was free, and the origin waited %s ms for its processor, which it shares with the generator, for each request that it had.\n\n",
+		milliseconds(late), milliseconds(delay))
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,20 +77,25 @@ type round struct {
 	Requests  int64            `json:"requests"`
 	Seconds   float64          `json:"seconds"`
 	RPS       float64          `json:"rps"`
-	User      float64          `json:"user_us"` // processor time of the server for each request, in microseconds
+	Due       float64          `json:"due_rps,omitempty"` // of an open loop: what chance has made of the rate that was offered
+	User      float64          `json:"user_us"`           // processor time of the server for each request, in microseconds
 	System    float64          `json:"system_us"`
 	Redis     float64          `json:"redis_us,omitempty"`  // the same of its Redis, which is elsewhere
 	Busy      float64          `json:"server_busy"`         // share of its processor
 	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else on this machine has taken
-	Slowed    float64          `json:"slowed,omitempty"`    // share of a processor's time that was not there, just before or just after: see gauge
+	Pace      []float64        `json:"pace_us,omitempty"`   // of a gauge's pieces, on the server's processor and another, just before or just after, the slower
+	Slowed    float64          `json:"slowed,omitempty"`    // share of a processor's time that was not there, by that
+	Again     []string         `json:"again,omitempty"`     // why attempts before this one did not count
 	Generator float64          `json:"generator_busy"`
 	Latency   latency          `json:"latency_us"`
-	HDR       string           `json:"hdr,omitempty"`          // all latencies, in microseconds, as HdrHistogram writes them: V2, compressed, base64
-	Oversleep float64          `json:"oversleep_us,omitempty"` // of 100 requests of an open loop 99 were sent at most so much late by the generator's doing
-	Memory    int64            `json:"memory_bytes"`           // at the end, what is kept on tmpfs included
-	Hits      *int64           `json:"own_hits,omitempty"`     // by its own counter
+	HDR       string           `json:"hdr,omitempty"`             // all latencies, in microseconds, as HdrHistogram writes them: V2, compressed, base64
+	HitP99    float64          `json:"hit_p99_us,omitempty"`      // of an open loop's mix: of those that are hits
+	Delay     float64          `json:"origin_delay_us,omitempty"` // how long the origin waited for its processor, for each request that it had
+	Oversleep float64          `json:"oversleep_us,omitempty"`    // of 100 requests of an open loop 99 were sent at most so much late by the generator's doing
+	Memory    int64            `json:"memory_bytes"`              // at the end, what is kept on tmpfs included
+	Hits      *int64           `json:"own_hits,omitempty"`        // by its own counter
 	Upstream  int64            `json:"upstream_requests"`
-	Checked   int64            `json:"checked"` // responses compared by hash
+	Checked   int64            `json:"checked"` // responses whose whole bodies were compared
 	Errors    map[string]int64 `json:"errors,omitempty"`
 	Void      string           `json:"void,omitempty"`     // why this does not count
 	Start     float64          `json:"start_ms,omitempty"` // of a restart: until the first answer
@@ -136,13 +142,32 @@ func spreadOf(all []float64) (s spread, ok bool) {
 	return spread{middle, all[0], all[len(all)-1]}, true
 }
 
-// ratio compares two rows round by round: what was measured within the same minute.
+// rounds are all that there are.
+func (r *results) rounds() iter.Seq[*round] {
+	return func(yield func(*round) bool) {
+		for i := range r.Scenarios {
+			for j := range r.Scenarios[i].Rows {
+				rounds := r.Scenarios[i].Rows[j].Rounds
+				for k := range rounds {
+					if !yield(&rounds[k]) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// ratio compares two rows round by round: what was measured within the same minute. ok is false when that is less than half of the rounds.
 func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
 	var all []float64
 	for i := range min(len(a.Rounds), len(b.Rounds)) {
 		if x, y := figure(&a.Rounds[i]), figure(&b.Rounds[i]); a.Rounds[i].Void == "" && b.Rounds[i].Void == "" && y > 0 {
 			all = append(all, x/y)
 		}
+	}
+	if len(all)*2 <= min(len(a.Rounds), len(b.Rounds)) {
+		return spread{}, false
 	}
 	return spreadOf(all)
 }
@@ -158,8 +183,18 @@ func (r *row) void() string {
 
 // saturated reports whether a contestant did not keep up with the rate that was offered.
 func (r *row) saturated() bool {
-	s, ok := r.over(func(x *round) float64 { return x.RPS })
-	return ok && r.Offered > 0 && s.Median < 0.97*r.Offered
+	s, ok := r.over(func(x *round) float64 { return x.RPS / cmp.Or(x.Due, r.Offered) })
+	return ok && r.Offered > 0 && s.Median < 0.97
+}
+
+// last is the newest round that counts; nil where none does.
+func (r *row) last() *round {
+	for i := len(r.Rounds) - 1; i >= 0; i-- {
+		if r.Rounds[i].Void == "" {
+			return &r.Rounds[i]
+		}
+	}
+	return nil
 }
 
 // left is how many rounds do not count, and why the first of them does not.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseStat(t *testing.T) {
@@ -255,6 +257,21 @@ func TestKept(t *testing.T) {
 	if n := kept(dir, []int{os.Getpid()}); n < 8192 || n > 1<<20 {
 		t.Errorf("%d bytes", n)
 	}
+	f, err := os.Open(dir + "/full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	mapped, err := unix.Mmap(int(f.Fd()), 0, 8192, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := kept(dir, []int{os.Getpid()}); n != 0 {
+		t.Errorf("%d bytes of what is mapped, which is resident", n)
+	}
+	if err := unix.Munmap(mapped); err != nil {
+		t.Error(err)
+	}
 }
 
 // Two contests agree where the ratios to ours do, whatever the figures are.
@@ -262,10 +279,15 @@ func TestCompare(t *testing.T) {
 	a := &results{Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(10)}, {Contestant: "x", Rounds: rounds(20)}, {Contestant: "y", Rounds: rounds(5)}}}}}
 	b := &results{Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(100)}, {Contestant: "x", Rounds: rounds(210)}, {Contestant: "y", Rounds: rounds(60)}}}}}
 	var out strings.Builder
-	if err := compare(&out, a, b); err != nil {
-		t.Fatal(err)
+	if err := compare(&out, a, b); err == nil {
+		t.Error("it is no failure that they do not agree")
 	}
-	if got := out.String(); !strings.HasSuffix(got, "1 of 2 ratios agree within 10 %\n") || !strings.Contains(got, "  0.50   0.60  apart\n") {
+	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; 0 rows") || !strings.Contains(got, "  0.50   0.60  apart\n") {
 		t.Error(got)
+	}
+	a.Scenarios[0].Rows[2].Rounds, a.Scenarios[0].Rows[1].Rounds = rounds(6.1), nil
+	out.Reset()
+	if err := compare(&out, a, b); err != nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; 1 rows") {
+		t.Errorf("%v, %s", err, out.String())
 	}
 }

@@ -86,8 +86,8 @@ func (m *markdown) setting() {
 	} else {
 		m.printf("Contestants on processor %s, everything else on %s. ", h.Server, h.Rest)
 	}
-	m.printf("Each measurement is %g s; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
-	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then what the generators could ask. %s\n\n", m.disturbed())
+	m.printf("A measurement is %g s long, or a multiple of it where that is told; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
+	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then limited by something else, the generator for the most part. %s\n\n", m.disturbed())
 	var absent []string
 	for _, c := range m.r.Contestants {
 		if c.Absent != "" {
@@ -104,26 +104,27 @@ func (m *markdown) setting() {
 	}
 }
 
-// disturbed says in how many measurements something else was at work.
+// disturbed says in how many measurements something else was at work, and the machine not itself.
 func (m *markdown) disturbed() string {
-	all, n, slow := 0, 0, 0
-	for i := range m.r.Scenarios {
-		for j := range m.r.Scenarios[i].Rows {
-			for _, x := range m.r.Scenarios[i].Rows[j].Rounds {
-				if all++; x.Disturbed > tolerable {
-					n++
-				}
-				if x.Slowed > sluggish {
-					slow++
-				}
-			}
+	all, n, gauged, slow := 0, 0, 0, 0
+	for x := range m.r.rounds() {
+		if all++; x.Disturbed > tolerable {
+			n++
+		}
+		if len(x.Pace) > 0 {
+			gauged++
+		}
+		if x.Slowed > sluggish {
+			slow++
 		}
 	}
-	text := fmt.Sprintf("Who was disturbed was measured again, up to %d times. Of %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+	text := fmt.Sprintf("What was disturbed was measured again, up to %d times. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
 		attempts, all, 100*tolerable, n)
-	text += fmt.Sprintf(", and in %d the machine itself gave %.0f %% less than it can", slow, 100*sluggish)
+	if gauged > 0 {
+		text += fmt.Sprintf("; in %d the processors were at least %.0f %% below their best", slow, 100*sluggish)
+	}
 	if m.r.Waited > 0 {
-		text += fmt.Sprintf(", for which %.0f s were waited to be over", m.r.Waited)
+		text += fmt.Sprintf(", and %.0f s were spent waiting for such times to pass", m.r.Waited)
 	}
 	return text + "."
 }
@@ -164,7 +165,7 @@ func (m *markdown) summary() {
 	}
 	m.table(head, rows)
 	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured. " +
-		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and stands there with HTTP/1.1 without. " +
+		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and is asked over plain HTTP/1.1 in those columns. " +
 		"net/http is a handler of Go's own server that does no more.\n\n")
 }
 
@@ -188,6 +189,7 @@ func (m *markdown) scenario(o *outcome) {
 	offered := len(o.Rows) > 0 && o.Rows[0].Offered > 0
 	if offered {
 		head[1] = "answered/s of offered"
+		head = append(head, "p99 ms of hits")
 	}
 	restart := o.Name == "restart"
 	varied := !restart && slices.ContainsFunc(o.Rows, func(r row) bool { return r.Variant != "" && o.row(r.Contestant) != nil })
@@ -199,10 +201,10 @@ func (m *markdown) scenario(o *outcome) {
 	}
 	inRedis := slices.ContainsFunc(o.Rows, func(r row) bool { return slices.ContainsFunc(r.Rounds, func(x round) bool { return x.Redis > 0 }) })
 	if inRedis {
-		head = append(head, "and of Redis")
+		head = append(head, "CPU us of its Redis", "both to "+ours)
 	}
 	var rows [][]string
-	var notes, some []string
+	var notes, some, again []string
 	for i := range o.Rows {
 		r := &o.Rows[i]
 		if why := cmp.Or(r.Lacks, r.void()); why != "" || len(r.Rounds) == 0 {
@@ -212,13 +214,19 @@ func (m *markdown) scenario(o *outcome) {
 		if n, why := r.left(); n > 0 {
 			some = append(some, fmt.Sprintf("%s: %d of %d rounds (%s)", r.at(), n, len(r.Rounds), why))
 		}
+		for k := range r.Rounds {
+			for _, why := range r.Rounds[k].Again {
+				again = append(again, fmt.Sprintf("%s: %s", r.at(), why))
+			}
+		}
 		cells := m.cells(o, r, restart)
 		if varied {
 			cells = append(cells, toPlain(o, r))
 		}
 		if inRedis {
 			redis, _ := r.over(func(x *round) float64 { return x.Redis })
-			cells = append(cells, microseconds(redis.Median))
+			both, _ := o.compared(r, func(x *round) float64 { return x.cpu() + x.Redis })
+			cells = append(cells, microseconds(redis.Median), span(both, twoDigits))
 		}
 		rows = append(rows, cells)
 	}
@@ -234,6 +242,9 @@ func (m *markdown) scenario(o *outcome) {
 	}
 	if len(some) > 0 {
 		m.printf("Left out: %s.\n\n", strings.Join(some, "; "))
+	}
+	if len(again) > 0 {
+		m.printf("Measured once more, since something was wrong: %s.\n\n", strings.Join(again, "; "))
 	}
 }
 
@@ -259,6 +270,10 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
 		milliseconds(at(func(x *round) float64 { return x.Latency.P50 })), span(p99, milliseconds),
 		milliseconds(at(func(x *round) float64 { return x.Latency.P999 })), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
+	}
+	if r.Offered > 0 {
+		hits, _ := r.over(func(x *round) float64 { return x.HitP99 })
+		cells = append(cells, span(hits, milliseconds))
 	}
 	if restart {
 		cells = append(cells, thousands(at(func(x *round) float64 { return x.Start })), thousands(at(func(x *round) float64 { return float64(x.Upstream) })))

@@ -58,6 +58,21 @@ func used(pids []int) (u usage, err error) {
 	return u, nil
 }
 
+// delayed is how long the threads of processes could have run and had no processor; 0 where the kernel does not tell.
+func delayed(pids []int) (d time.Duration) {
+	for _, pid := range pids {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid)) // the pattern is a good one
+		for _, t := range tasks {
+			text, err := os.ReadFile(t)
+			if field := strings.Fields(string(text)); err == nil && len(field) > 1 {
+				n, _ := strconv.ParseInt(field[1], 10, 64)
+				d += time.Duration(n)
+			}
+		}
+	}
+	return d
+}
+
 // gone says that a process has ended while it was looked at.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) }
 

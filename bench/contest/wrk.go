@@ -30,6 +30,8 @@ type run struct {
 	Own      time.Duration // processor time of the generator
 	// Oversleep is up to how late 99 of 100 requests of an open loop were sent although a connection was free.
 	Oversleep time.Duration
+	Due       float64       // of an open loop: requests a second as chance has made them
+	HitP99    time.Duration // of an open loop: of those that are hits
 }
 
 // newHistogram is for latencies from a microsecond to a minute, to three digits.
@@ -39,6 +41,7 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_
 type wrk struct {
 	url         string
 	connections int
+	openssl     string // its configuration of OpenSSL
 }
 
 func (w wrk) run(ctx context.Context, core string, dir string, d time.Duration) (*run, error) {
@@ -46,7 +49,9 @@ func (w wrk) run(ctx context.Context, core string, dir string, d time.Duration) 
 	if err := os.WriteFile(script, reportScript, 0o644); err != nil {
 		return nil, err
 	}
-	out, own, err := pinned(ctx, core, "wrk", "-t1", "-c"+strconv.Itoa(w.connections), "-d"+wholeSeconds(d), "--timeout", "10s", "-s", script, w.url)
+	ctx, cancel := context.WithTimeout(ctx, d+patience)
+	defer cancel()
+	out, own, err := pinned(ctx, core, w.openssl, "wrk", "-t1", "-c"+strconv.Itoa(w.connections), "-d"+wholeSeconds(d), "--timeout", "10s", "-s", script, w.url)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +100,12 @@ func parseWrk(out []byte) (*run, error) {
 	return r, nil
 }
 
-// pinned runs a program to its end on the given processors ("" = any), and returns what it wrote and its processor time.
-func pinned(ctx context.Context, cores string, name string, args ...string) (out []byte, own time.Duration, err error) {
-	const longest = 3 * time.Minute // the longest is a fill of a million keys
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
+// patience is how much longer than it was told a generator may take.
+const patience = time.Minute
+
+// pinned runs a program to its end on the given processors ("" = any), with a configuration of OpenSSL ("" = the system's), and returns what it wrote
+// and its processor time.
+func pinned(ctx context.Context, cores, openssl, name string, args ...string) (out []byte, own time.Duration, err error) {
 	all := append([]string{name}, args...)
 	if cores != "" {
 		all = append([]string{"taskset", "-c", cores}, all...)
@@ -107,6 +113,9 @@ func pinned(ctx context.Context, cores string, name string, args ...string) (out
 	cmd := exec.CommandContext(ctx, all[0], all[1:]...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
+	if openssl != "" {
+		cmd.Env = append(os.Environ(), "OPENSSL_CONF="+openssl)
+	}
 	out, err = cmd.Output()
 	if err != nil {
 		said := bytes.TrimSpace(slices.Concat(errs.Bytes(), out))
