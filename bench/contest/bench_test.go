@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func startBench(t *testing.T, c *contestant) *bench {
 	}
 	t.Log(version)
 	b.s.Host, b.s.OriginHost = "127.0.0.1", "127.0.0.1"
-	b.s.CacheMiB, b.s.LimitPerSecond, b.s.Size = 512, 1_000_000, 1024
+	b.s.CacheMiB, b.s.LimitPerSecond, b.s.Size, b.s.Files = 512, 1_000_000, 1024, mostFiles()
 	certs, err := makeCertificates(enterable(t, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +157,12 @@ func http2(p *http.Protocols) { p.SetHTTP2(true) }
 // get asks for r and checks that the response is right.
 func get(t *testing.T, c *http.Client, base string, r body.Resource, fields ...string) *http.Response {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+r.Path(), nil)
+	return getWith(t.Context(), t, c, base, r, fields...)
+}
+
+func getWith(ctx context.Context, t *testing.T, c *http.Client, base string, r body.Resource, fields ...string) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+r.Path(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,12 +58,9 @@ func (o *outcome) toOurs(r *row) (float64, bool) {
 	if r == nil {
 		return 0, false
 	}
-	s, ok := o.comparison(r)
+	s, ok := o.compared(r, (*round).cpu)
 	return s.Median, ok
 }
-
-// comparison is the ratio of processor time of a row to ours.
-func (o *outcome) comparison(r *row) (spread, bool) { return o.compared(r, (*round).cpu) }
 
 // compared is the ratio of some figure of a row to ours: of the same variant and rate, or else of the one that stands for us.
 func (o *outcome) compared(r *row, figure func(*round) float64) (spread, bool) {

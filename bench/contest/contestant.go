@@ -74,6 +74,7 @@ type setup struct {
 	LogFile           string
 	RedisPort         int // with inRedis, or with surviving
 	LimitPerSecond    int // with limiting
+	Files             int // how many it may have open
 }
 
 // Has says whether f is asked for; templates cannot index With, whose keys are no strings.
@@ -81,6 +82,9 @@ func (s setup) Has(f string) bool { return s.With[feature(f)] }
 
 // TLS says whether TLSPort is to be listened at.
 func (s setup) TLS() bool { return s.With[overTLS] || s.With[overHTTP2] }
+
+// OpenFiles is how many of Files are for those of a cache; the others are for connections.
+func (s setup) OpenFiles() int { return s.Files / 4 * 3 }
 
 // Root says whether contestants are started as root, which some do not want to stay.
 func (s setup) Root() bool { return os.Geteuid() == 0 }

@@ -156,12 +156,7 @@ func (c *contest) spare() time.Duration { return time.Until(c.until) - c.bar.lef
 
 // slowed says of all rounds how slow the processors were, by the best that was seen in the whole contest.
 func (c *contest) slowed() {
-	for i := range c.results.Scenarios {
-		for j := range c.results.Scenarios[i].Rows {
-			rounds := c.results.Scenarios[i].Rows[j].Rounds
-			for k := range rounds {
-				rounds[k].Slowed = c.gauge.lost(rounds[k].Pace)
-			}
-		}
+	for x := range c.results.rounds() {
+		x.Slowed = c.gauge.lost(x.Pace)
 	}
 }

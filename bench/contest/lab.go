@@ -34,6 +34,7 @@ type lab struct {
 	origin   *instance
 	originAt int // port
 	certs    certificates
+	files    int    // that what is started may have open
 	ids      uint64 // resources that nobody has asked for yet begin here
 	ports    map[int]bool
 }
@@ -42,7 +43,7 @@ const loopback = "127.0.0.1"
 
 // newLab makes the directories, builds the generator and starts the origin.
 func newLab(ctx context.Context, root string) (_ *lab, err error) {
-	l := &lab{root: root, bench: filepath.Join(root, "bench"), programs: map[*contestant]string{}, ports: map[int]bool{}, ids: 1 << 32}
+	l := &lab{root: root, bench: filepath.Join(root, "bench"), programs: map[*contestant]string{}, ports: map[int]bool{}, ids: 1 << 32, files: mostFiles()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -208,7 +209,7 @@ func (l *lab) setup(c *contestant, with []feature, objects uint64) (s setup, err
 	short := strings.NewReplacer("/", "").Replace(c.name)
 	s = setup{
 		Program: l.programs[c], Host: loopback, OriginHost: loopback, OriginPort: l.originAt, CertFile: l.certs.cert, KeyFile: l.certs.key, PEMFile: l.certs.pem,
-		CacheMiB: 1 << 10, With: map[feature]bool{}, LimitPerSecond: 10_000_000,
+		CacheMiB: 1 << 10, Files: l.files, With: map[feature]bool{}, LimitPerSecond: 10_000_000,
 	}
 	if objects >= million {
 		s.CacheMiB = 3 << 10
@@ -244,7 +245,7 @@ func (l *lab) setup(c *contestant, with []feature, objects uint64) (s setup, err
 
 // start runs an entry, its Redis before it.
 func (l *lab) start(ctx context.Context, e *entry) (err error) {
-	if (e.s.With[inRedis] || e.s.With[surviving]) && slices.Contains(e.c.can, inRedis) && e.redis == nil {
+	if (e.s.With[inRedis] || e.s.With[surviving]) && e.c.supports([]feature{inRedis}) == "" && e.redis == nil {
 		p, err := startProcess(e.s.Dir, "redis.out", []string{"redis-server", "--bind", loopback, "--port", strconv.Itoa(e.s.RedisPort), "--save", "", "--dir", e.s.Dir}, l.restCore())
 		if err != nil {
 			return err

@@ -185,13 +185,17 @@ func worked(processors string) (d time.Duration) {
 	return d
 }
 
-// mostFiles lets what is started have as many open files as this process may allow: a connection is one.
-func mostFiles() {
+// mostFiles lets what is started have as many open files as this process may allow, a connection being one, and says how many that are: enough for a
+// hundred thousand files where it may be so many.
+func mostFiles() int {
+	const enough = 200_000
 	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
-		limit.Cur = limit.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // as many as there are
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 1024 // what it is nearly everywhere
 	}
+	limit.Cur = min(limit.Max, enough)
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // less than the most is always allowed
+	return int(limit.Cur)
 }
 
 // tools are the generators, in the versions that are there.

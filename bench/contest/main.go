@@ -193,7 +193,6 @@ func named(wanted []string) (chosen []stage, err error) {
 // measure is the contest itself. When it is interrupted everything that it has started is stopped, and what was measured before is returned too.
 func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*contestant, partial bool) (r *results, err error) {
 	begun := time.Now()
-	mostFiles()
 	if chosen, err = withTools(chosen); err != nil {
 		return nil, err
 	}

@@ -214,34 +214,17 @@ func lines(name string) (n int64) {
 	}
 }
 
-// catchUp waits until a contestant's own counter has all hits, and its log all lines: some write what their threads have only now and then.
-func (c *contest) catchUp(ctx context.Context, sc *scenario, e *entry, after *counters, before counters, want int64) error {
+// catchUp reads the counters again until a contestant's own has all hits, and its log all lines: some write what their threads have only now and then, and
+// what they do meanwhile is their work.
+func (c *contest) catchUp(ctx context.Context, sc *scenario, e *entry, after *counters, before counters, want int64) (err error) {
 	behind := func() bool {
 		return sc.hits() && after.hits != nil && *after.hits-*before.hits < want || e.s.With[accessLog] && after.lines-before.lines < want
 	}
-	if !behind() {
-		return nil
-	}
-	defer func() { // what it did meanwhile is its work
-		if used, err := used(e.running.pids()); err == nil {
-			after.used = used
-		}
-	}()
-	for end := time.Now().Add(counterWait); behind() && time.Now().Before(end); {
+	for end := time.Now().Add(counterWait); err == nil && behind() && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
-		if e.s.With[accessLog] {
-			after.lines = lines(e.s.LogFile)
-		}
-		if e.c.hits == nil {
-			continue
-		}
-		n, err := e.c.hits(ctx, e.s)
-		if err != nil {
-			return err
-		}
-		after.hits = &n
+		*after, err = c.read(ctx, e, false)
 	}
-	return nil
+	return err
 }
 
 // counterWait is how long that may take.

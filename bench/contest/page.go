@@ -113,38 +113,6 @@ func withPart(page string, r *results) (string, error) {
 	return b.String(), m.err
 }
 
-// ratios is a table of what ours takes beside each of the others, by kind of request.
-func (m *markdown) ratios() {
-	var head []string
-	var outcomes []*outcome
-	for _, c := range summaryColumns {
-		if o := m.r.outcome(c.scenario); o != nil && o.plain(ours) != nil {
-			head, outcomes = append(head, c.head), append(outcomes, o)
-		}
-	}
-	var rows [][]string
-	for _, c := range m.r.Contestants {
-		cells, any := []string{ours + " to " + c.Name}, false
-		for _, o := range outcomes {
-			cell := "-"
-			if row := o.plain(c.Name); row != nil {
-				if s, ok := ratio(o.plain(ours), row, (*round).cpu); ok {
-					cell, any = twoDigits(s.Median), true
-				}
-			}
-			cells = append(cells, cell)
-		}
-		if any && c.Name != ours {
-			rows = append(rows, cells)
-		}
-	}
-	if len(rows) == 0 {
-		return
-	}
-	m.printf("The same as ratios, each the median of those of the rounds, in which both were measured within the same minute or two:\n\n")
-	m.table(append([]string{"CPU"}, head...), rows)
-}
-
 // keeper copies the configuration of each contestant, as it was rendered, and its commands to where write takes them from. That of a contestant with
 // features has their names.
 func (o *options) keeper() (func(e *entry) error, error) {

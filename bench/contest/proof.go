@@ -74,6 +74,9 @@ func (m *markdown) oversleep(o *outcome) {
 			late, delay = max(late, s.Median), max(delay, d.Median)
 		}
 	}
+	if late == 0 && delay == 0 { // nobody looked
+		return
+	}
 	m.printf("Latency counts from when a request was due, and has in it what is not the contestants': in the worst row of those that kept up the generator sent 99 of 100 requests at most %s ms "+
 		"late although a connection was free, and the origin waited %s ms for its processor, which it shares with the generator, for each request that it had.\n\n",
 		milliseconds(late), milliseconds(delay))

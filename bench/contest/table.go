@@ -135,38 +135,57 @@ var summaryColumns = []struct{ scenario, head string }{
 	{"tls-hit", "hit, TLS"}, {"http2-hit", "hit, HTTP/2"}, {"pass", "pass"}, {"miss", "miss"},
 }
 
-// summary has processor time by contestant and scenario.
-func (m *markdown) summary() {
-	head := []string{"CPU us per request"}
+// short writes a table with a line for each contestant and a column for each of the summary's scenarios. What cell returns as "" is not measured; a
+// contestant of whom nothing is has no line.
+func (m *markdown) short(head string, name func(contestant string) string, cell func(o *outcome, r *row) string) {
+	heads := []string{head}
 	var outcomes []*outcome
 	for _, c := range summaryColumns {
 		if o := m.r.outcome(c.scenario); o != nil {
-			head, outcomes = append(head, c.head), append(outcomes, o)
+			heads, outcomes = append(heads, c.head), append(outcomes, o)
 		}
 	}
 	var rows [][]string
 	for _, c := range m.r.Contestants {
-		if c.Absent != "" {
-			continue
-		}
-		cells, any := []string{c.Name}, false
+		cells, any := []string{name(c.Name)}, false
 		for _, o := range outcomes {
-			cell := "-"
+			text := ""
 			if r := o.plain(c.Name); r != nil {
-				if s, ok := r.over((*round).cpu); ok {
-					cell, any = microseconds(s.Median), true
-				}
+				text = cell(o, r)
 			}
-			cells = append(cells, cell)
+			cells, any = append(cells, cmp.Or(text, "-")), any || text != ""
 		}
 		if any {
 			rows = append(rows, cells)
 		}
 	}
-	m.table(head, rows)
+	m.table(heads, rows)
+}
+
+// summary has processor time by contestant and scenario.
+func (m *markdown) summary() {
+	m.short("CPU us per request", func(contestant string) string { return contestant }, func(_ *outcome, r *row) string {
+		if s, ok := r.over((*round).cpu); ok {
+			return microseconds(s.Median)
+		}
+		return ""
+	})
 	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured. " +
 		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and is asked over plain HTTP/1.1 in those columns. " +
 		"net/http is a handler of Go's own server that does no more.\n\n")
+}
+
+// ratios is what ours takes beside each of the others.
+func (m *markdown) ratios() {
+	m.printf("The same as ratios, each the median of those of the rounds, in which both were measured within the same minute or two:\n\n")
+	m.short("CPU", func(contestant string) string { return ours + " to " + contestant }, func(o *outcome, r *row) string {
+		if own := o.plain(ours); own != nil && own != r {
+			if s, ok := ratio(own, r, (*round).cpu); ok {
+				return twoDigits(s.Median)
+			}
+		}
+		return ""
+	})
 }
 
 // only is the one row of a contestant in a scenario that has no other variant.
@@ -262,7 +281,7 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 		asked += " of " + thousands(r.Offered)
 	}
 	compared := ""
-	if s, ok := o.comparison(r); ok {
+	if s, ok := o.compared(r, (*round).cpu); ok {
 		compared = span(s, twoDigits)
 	}
 	cells := []string{
@@ -272,8 +291,11 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 		milliseconds(at(func(x *round) float64 { return x.Latency.P999 })), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
 	}
 	if r.Offered > 0 {
-		hits, _ := r.over(func(x *round) float64 { return x.HitP99 })
-		cells = append(cells, span(hits, milliseconds))
+		cell := "-" // it was not told apart
+		if hits, _ := r.over(func(x *round) float64 { return x.HitP99 }); hits.Median > 0 {
+			cell = span(hits, milliseconds)
+		}
+		cells = append(cells, cell)
 	}
 	if restart {
 		cells = append(cells, thousands(at(func(x *round) float64 { return x.Start })), thousands(at(func(x *round) float64 { return float64(x.Upstream) })))

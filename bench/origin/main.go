@@ -87,14 +87,9 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("https://%s\n", tls.Addr())
-	return serveBoth(ctx, func(ctx context.Context) error { return n.Serve(ctx, l) }, func(ctx context.Context) error { return n.ServeTLS(ctx, tls, o.cert, o.key) })
-}
-
-// serveBoth has the end of the one be that of the other.
-func serveBoth(ctx context.Context, one, other func(context.Context) error) error {
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return one(ctx) })
-	both.Go(func() error { return other(ctx) })
+	both, ctx := errgroup.WithContext(ctx) // the end of the one is that of the other
+	both.Go(func() error { return n.Serve(ctx, l) })
+	both.Go(func() error { return n.ServeTLS(ctx, tls, o.cert, o.key) })
 	return both.Wait()
 }
 
