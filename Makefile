@@ -121,6 +121,7 @@ bench: ## measure cacheproxy beside its peers (under 40 min; QUICK=1: under 5): 
 
 .PHONY: bench-agree
 bench-agree: ## hold the ratios of the contest in bench/results against those of another one, in AGAINST=DIR
+	@test -n '$(AGAINST)' || { echo 'make bench-agree AGAINST=DIR: a directory with the results of another contest' >&2; exit 2; }
 	cd bench && go run ./contest -report -against '$(abspath $(AGAINST))'
 
 .PHONY: bench-page

@@ -44,9 +44,12 @@ func (c *contest) spec(sc *scenario, e *entry, rate float64) load.Spec {
 	const enough = 10_000_000
 	s := load.Spec{Addr: address(e.s.Port), Connections: sc.connections, Rate: rate, Poisson: true, Seed: c.lab.fresh(1)}
 	hits := load.Pattern{Kind: sc.body, Size: sc.size, Keys: sc.keys, Zipf: sc.zipf}
+	if e.c.fixed { // to whom all keys are alike; net/http would make a body for each
+		hits.Keys, hits.Zipf = 1, 0
+	}
 	misses := load.Pattern{Kind: body.Hit, Size: sc.size, Unique: true, FirstID: c.lab.fresh(enough)}
-	if c.lab.server != "" { // else it would take the server's time
-		s.Spin = 100 * time.Microsecond // where sleepers are woken late, that is not the server's doing
+	if c.lab.server != "" && (rate > 0 || sc.hits()) { // else it would take the server's time, or the origin's
+		s.Spin = 100 * time.Microsecond // where sleepers are woken late, or their waking is dear, that is not the server's doing
 	}
 	if sc.validate {
 		s.Header = []string{"If-None-Match: " + sc.resource().ETag()}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -24,13 +26,13 @@ func TestBest(t *testing.T) {
 		again int
 	}{
 		"at once":             {byWrk, time.Hour, []func() (*round, error){disturbed(0.01)}, 1, 0.01, "", 0},
-		"the least disturbed": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), disturbed(0.1), disturbed(0.2), disturbed(0.4)}, 4, 0.1, "", 0},
+		"the least disturbed": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), disturbed(0.1)}, 2, 0.1, "", 0},
 		"until it is quiet":   {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), disturbed(0.02)}, 2, 0.02, "", 0},
 		"no time":             {byWrk, 0, []func() (*round, error){disturbed(0.3)}, 1, 0.3, "", 0},
 		"restarts":            {byRestart, time.Hour, []func() (*round, error){disturbed(0.3)}, 1, 0.3, "", 0},
 		"wrong once":          {byWrk, time.Hour, []func() (*round, error){wrong, disturbed(0)}, 2, 0, "", 1},
 		"wrong twice":         {byWrk, time.Hour, []func() (*round, error){failed, wrong}, 2, 0, "it has ended", 0},
-		"wrong is never best": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), wrong, disturbed(0.2), wrong}, 4, 0.2, "", 2},
+		"wrong is never best": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), wrong}, 2, 0.3, "", 1},
 	} {
 		made := 0
 		contest := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now}, gauge: &gauge{}, results: &results{}, until: time.Now().Add(c.spare)}
@@ -47,39 +49,69 @@ func TestBest(t *testing.T) {
 	}
 }
 
-// There is another round where figures are far apart and there is time for it.
-func TestAnother(t *testing.T) {
-	apart, alike, one := []float64{10, 12, 15}, []float64{10, 10.1, 30}, []float64{10}
+// After the first rounds those are measured again whose ratios are not sure, with ours beside them, as long as there is time.
+func TestPlan(t *testing.T) {
 	rows := func(figures ...[]float64) *outcome {
-		o := &outcome{}
-		for _, of := range figures {
-			r := row{}
-			for _, cpu := range of {
-				r.Rounds = append(r.Rounds, round{User: cpu})
-			}
-			o.Rows = append(o.Rows, r)
+		o := &outcome{Rows: []row{{Contestant: ours}, {Contestant: "a"}, {Contestant: "b"}, {Contestant: "c", Lacks: "it did not start"}}}
+		for i, of := range figures {
+			o.Rows[i].Rounds = rounds(of...)
 		}
 		return o
+	}
+	even, sure, unsure, slow := []float64{10, 20, 10}, []float64{30, 60.5, 30}, []float64{15, 60, 15}, []float64{10, 10, 10}
+	disturbed := rows(even, sure, sure)
+	for i := range disturbed.Rows[:3] {
+		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: slow[0] * float64(1+10*i), Slowed: 1})
 	}
 	for name, c := range map[string]struct {
 		pace  pace
 		sc    scenario
 		o     *outcome
-		n     int
+		n     int // rounds that were
 		spare time.Duration
-		want  bool
+		want  []int
 	}{
-		"not enough yet": {full, scenario{}, rows(one), 1, -time.Hour, true},
-		"apart":          {full, scenario{}, rows(alike, apart), 3, time.Hour, true},
-		"alike":          {full, scenario{}, rows(alike, alike), 3, time.Hour, false},
-		"no time":        {full, scenario{}, rows(apart), 3, 0, false},
-		"enough":         {full, scenario{}, rows(apart), mostRounds, time.Hour, false},
-		"quick":          {short, scenario{}, rows(apart), 3, time.Hour, false},
-		"restarts":       {full, scenario{kind: byRestart}, rows(apart), 3, time.Hour, false},
+		"the first":          {full, scenario{}, rows(), 0, -time.Hour, []int{0, 1, 2}},
+		"not enough yet":     {full, scenario{}, rows(even[:2], sure[:2], sure[:2]), 2, -time.Hour, []int{0, 1, 2}},
+		"one is unsure":      {full, scenario{}, rows(even, sure, unsure), 3, time.Hour, []int{2, 0}},
+		"all are sure":       {full, scenario{}, rows(even, sure, sure), 3, time.Hour, nil},
+		"but in a bad time":  {full, scenario{}, disturbed, 4, time.Hour, nil},
+		"one does not count": {full, scenario{}, rows(even, sure, []float64{-1, -1, 1}), 3, time.Hour, nil},
+		"no time":            {full, scenario{}, rows(even, sure, unsure), 3, 0, nil},
+		"enough":             {full, scenario{}, rows(even, sure, unsure), mostRounds, time.Hour, nil},
+		"quick":              {short, scenario{}, rows(even, sure, unsure), 3, time.Hour, nil},
+		"restarts":           {full, scenario{kind: byRestart}, rows(even, sure, unsure), 3, time.Hour, nil},
 	} {
 		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, until: time.Now().Add(time.Minute + c.spare)}
-		if got := contest.another(&c.sc, c.o, c.n, time.Second); got != c.want {
-			t.Errorf("%s: %t", name, got)
+		p := &plan{c: contest, sc: &c.sc, o: c.o, takes: time.Second, n: c.n, until: time.Now().Add(c.spare)}
+		if got := p.next(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// A scenario gets its part of what is to spare, and some more.
+func TestPart(t *testing.T) {
+	c := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now, total: 90 * time.Second}, until: time.Now().Add(190 * time.Second)}
+	p := &plan{c: c, o: &outcome{Rows: make([]row, 1)}, takes: 10 * time.Second / 3}
+	if part := p.part().Seconds(); part < 14 || part > 16 { // a tenth of 100 s, and half of that
+		t.Errorf("%v s", part)
+	}
+	c.bar.total = 0
+	if part := p.part().Seconds(); part < 189 || part > 190 {
+		t.Errorf("the last one gets %v s", part)
+	}
+}
+
+func TestUncertainty(t *testing.T) {
+	if u := uncertainty([]float64{1}); !math.IsInf(u, 1) {
+		t.Error("one figure is sure to", u)
+	}
+	four, sixteen := uncertainty([]float64{1, 1.2, 1, 1.2}), 0.0
+	for range 4 {
+		sixteen += uncertainty([]float64{1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2}) / 4
+	}
+	if four < 0.05 || four > 0.08 || sixteen < 0.4*four || sixteen > 0.55*four {
+		t.Errorf("of four figures %v, of sixteen %v", four, sixteen)
 	}
 }

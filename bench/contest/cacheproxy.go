@@ -30,7 +30,7 @@ var cacheproxy = contestant{
 		return [][]string{command}
 	},
 	hits: cacheproxyHits,
-	can:  []feature{overTLS, overHTTP2, accessLog, inRedis, limiting, surviving, collapsing, revalidating},
+	can:  []feature{overTLS, overHTTP2, accessLog, inRedis, limiting, surviving, collapsing},
 }
 
 // revision is what git says of the working tree; devel where it says nothing.

@@ -206,23 +206,18 @@ func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries
 			o.Rows = append(o.Rows, row{Contestant: e.c.name, Variant: e.variant(), Offered: rate, Lacks: lacks})
 		}
 	}
-	for n := 0; c.another(sc, &o, n, takes); n++ {
-		if n >= c.pace.rounds {
-			c.bar.repeat(takes * time.Duration(len(o.Rows)))
-		}
-		for _, at := range c.random.Perm(len(o.Rows)) { // nobody comes always behind the same one
-			r, e := &o.Rows[at], entries[at/len(rates)]
-			if r.Lacks == "" {
-				c.bar.begin(fmt.Sprintf("%s, round %d: %s", sc.name, n+1, r.label()))
-				one, err := c.best(ctx, sc, func() (*round, error) { return c.measure(ctx, st, sc, e, r) })
-				if err != nil {
-					return err
-				}
-				r.Rounds = append(r.Rounds, *one)
+	p := &plan{c: c, sc: sc, o: &o, takes: takes}
+	for rows := p.next(); len(rows) > 0; rows = p.next() {
+		for _, i := range c.random.Perm(len(rows)) { // nobody comes always behind the same one
+			r, e := &o.Rows[rows[i]], entries[rows[i]/len(rates)]
+			c.bar.begin(fmt.Sprintf("%s, round %d: %s", sc.name, p.n, r.label()))
+			one, err := c.best(ctx, sc, func() (*round, error) { return c.measure(ctx, st, sc, e, r) })
+			if err != nil {
+				return err
 			}
-			if n < c.pace.rounds {
-				c.bar.add(takes)
-			}
+			one.Number = p.n
+			r.Rounds = append(r.Rounds, *one)
+			p.took()
 		}
 	}
 	c.results.Scenarios = append(c.results.Scenarios, o)
@@ -241,91 +236,4 @@ func (c *contest) warmed(ctx context.Context, st *stage, sc *scenario, e *entry)
 	}
 	c.bar.say("%s is not measured in %s: %v", e.c.name, sc.name, err)
 	return strings.TrimPrefix(err.Error(), "contest: "), nil
-}
-
-// attempts is how often a measurement is made until one was not disturbed, tolerable how much of a processor others may have taken. Where something
-// is wrong with a contestant's answers there is one more attempt, which is told.
-const (
-	attempts  = 4
-	tolerable = 0.05
-)
-
-// trouble is how much was in the way of a measurement: up to 1 it is tolerable.
-func (x *round) trouble() float64 { return max(x.Disturbed/tolerable, x.Slowed/sluggish) }
-
-// best measures until what comes of it counts and nothing else was in the way, as long as there is time for that, or else takes the least disturbed of
-// those that count. What goes wrong is why it does not count. Restarts take too long to be repeated.
-func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round, error)) (best *round, err error) {
-	var wrong []string
-	for range attempts {
-		before := c.await(ctx)
-		one, err := measure()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
-		}
-		one.Pace = slower(before, c.gauge.pace())
-		one.Slowed = c.gauge.lost(one.Pace)
-		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.trouble() < best.trouble() {
-			best = one
-		}
-		if one.Void != "" {
-			wrong = append(wrong, one.Void)
-		}
-		if one.Void == "" && one.trouble() <= 1 || len(wrong) > 1 || sc.kind == byRestart || c.spare() < c.each(sc)+around {
-			break
-		}
-		c.bar.repeat(c.each(sc))
-	}
-	if best.Void == "" {
-		best.Again = wrong
-	}
-	return best, nil
-}
-
-// More rounds than the least are measured where a contestant's figures are too far apart, as long as the contest has time.
-const (
-	mostRounds = 7
-	settled    = 1.10 // the most over the least, without the one that is farthest from the middle
-)
-
-// another reports whether a scenario gets one more round, of which n were measured. What there is to spare is for those that come as well: by the
-// share of what is left.
-func (c *contest) another(sc *scenario, o *outcome, n int, takes time.Duration) bool {
-	if n < c.pace.rounds {
-		return true
-	}
-	if c.pace.quick || n >= mostRounds || sc.kind == byStampede || sc.kind == byRestart || len(sc.rates) > 0 {
-		return false
-	}
-	whole := time.Duration(len(o.Rows)) * takes
-	left := max(whole, c.bar.left())
-	if float64(whole) > 2*float64(c.spare())*float64(time.Duration(c.pace.rounds)*whole)/float64(left) {
-		return false
-	}
-	return slices.ContainsFunc(o.Rows, func(r row) bool { return r.spreads() > settled })
-}
-
-// spreads is the most processor time of a row's rounds over the least, without the one that is farthest from the middle; 1 where none counts.
-func (r *row) spreads() float64 {
-	var all []float64
-	for i := range r.Rounds {
-		if r.Rounds[i].Void == "" {
-			all = append(all, r.Rounds[i].cpu())
-		}
-	}
-	slices.Sort(all)
-	if n := len(all); n > 2 {
-		if middle := all[n/2]; all[n-1]/middle > middle/all[0] {
-			all = all[:n-1]
-		} else {
-			all = all[1:]
-		}
-	}
-	if len(all) == 0 || all[0] <= 0 {
-		return 1
-	}
-	return all[len(all)-1] / all[0]
 }

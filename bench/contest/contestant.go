@@ -47,9 +47,8 @@ const (
 	limiting  feature = "limit"     // holds each client to a number of requests that it never reaches
 	surviving feature = "restart"   // has, after it was stopped and started, what it stored seconds before
 
-	// These are on wherever they can be.
-	collapsing   feature = "collapse"   // asks the origin once for what several clients ask for at the same time
-	revalidating feature = "revalidate" // asks the origin whether what is stale has changed
+	// It is on wherever it can be.
+	collapsing feature = "collapse" // asks the origin once for what several clients ask for at the same time
 )
 
 // setup is what templates of configurations, and commands, are told. Where a program gives up root, others than root must be able to enter Dir

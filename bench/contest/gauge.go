@@ -4,29 +4,39 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // A gauge tells how fast the processors are at the moment. Where they are virtual, whoever runs the machine may take time away without a word (steal in
-// /proc/stat stays 0), and what is taken counts as processor time of whoever was running: for some seconds or minutes all that is measured costs
-// half as much again. It does the same piece of work over and over, on the server's processor and on another one at the same time, since the two may share
-// a core, and compares how long that takes with the least that it has ever taken.
+// /proc/stat stays 0), or give the other half of a core to somebody else, and what is taken counts as processor time of whoever was running: for some
+// seconds or minutes all that is measured costs half as much again. The gauge does the same small piece of work now and then, on the server's processor and
+// on another one, in the middle of what is measured there, and compares how long that takes with the least that it has ever taken.
 //
 // Its two threads live as long as the process: one that ended would take with it the processes that were started from it (Pdeathsig).
 type gauge struct {
-	workers []chan *[pieces]time.Duration // empty = there is nothing to gauge
-	done    sync.WaitGroup
-	best    []float64 // by worker
+	workers []chan *watch // empty = there is nothing to gauge
+	best    []float64     // by worker
+}
+
+// A watch is what the workers have to do: pieces, one each interval, until it has ended.
+type watch struct {
+	interval time.Duration
+	ended    atomic.Bool
+	done     sync.WaitGroup
+	mean     []float64 // microseconds of a piece, by worker; 0 = not known
 }
 
 const (
-	// pieces are done in a row: about 20 ms on a processor of today, in which a host that takes time away does so several times.
-	pieces = 16
+	// beside is the interval beside a measurement: of a processor the gauge takes two thousandths.
+	beside = 25 * time.Millisecond
+	// look is how long the processors are looked at before a measurement, one piece after the other.
+	look = 30 * time.Millisecond
 	// sluggish is the share of the time above which a measurement is not trusted.
 	sluggish = 0.25
-	// firstLook is how many rows of pieces find out what the processors can do.
+	// firstLook is how often is looked to find out what the processors can do.
 	firstLook = 10
 )
 
@@ -35,10 +45,10 @@ func newGauge(server, rest string) *gauge {
 	if server == "" {
 		return g
 	}
-	for _, processors := range []string{server, rest} {
-		w := make(chan *[pieces]time.Duration)
+	for i, processors := range []string{server, rest} {
+		w := make(chan *watch)
 		g.workers = append(g.workers, w)
-		go g.work(processors, w)
+		go work(i, processors, w)
 	}
 	g.best = make([]float64, len(g.workers))
 	for range firstLook {
@@ -47,62 +57,80 @@ func newGauge(server, rest string) *gauge {
 	return g
 }
 
-// pace is how many microseconds a piece takes just now, on the average, on the server's processor and on another; nil = that is not known.
-func (g *gauge) pace() (mean []float64) {
-	took := make([][pieces]time.Duration, len(g.workers))
-	for i, w := range g.workers {
-		g.done.Add(1)
-		w <- &took[i]
+// watch begins to look at the processors. The function that it returns ends that, and returns how many microseconds a piece took meanwhile, on the average,
+// on the server's processor and on another; nil = that is not known.
+func (g *gauge) watch() func() []float64 { return g.every(beside) }
+
+// pace is the same, of this moment.
+func (g *gauge) pace() []float64 {
+	end := g.every(0)
+	if len(g.workers) > 0 {
+		time.Sleep(look)
 	}
-	g.done.Wait()
-	for i := range took {
-		sum := time.Duration(0)
-		for _, one := range took[i] {
-			if one <= 0 {
+	return end()
+}
+
+func (g *gauge) every(interval time.Duration) (end func() []float64) {
+	w := &watch{interval: interval, mean: make([]float64, len(g.workers))}
+	w.done.Add(len(g.workers))
+	for _, worker := range g.workers {
+		worker <- w
+	}
+	return func() []float64 {
+		w.ended.Store(true)
+		w.done.Wait()
+		for _, us := range w.mean {
+			if us <= 0 {
 				return nil
 			}
-			sum += one
-			if us := float64(one.Nanoseconds()) / 1000; g.best[i] == 0 || us < g.best[i] {
+		}
+		for i, us := range w.mean {
+			if g.best[i] == 0 || us < g.best[i] {
 				g.best[i] = us
 			}
 		}
-		mean = append(mean, float64(sum.Nanoseconds())/1000/pieces)
+		return w.mean
 	}
-	return mean
 }
 
 // lost is the share of a processor's time that was not there at some pace, of the processor that has lost more. It becomes more exact as the contest goes
 // on and the best becomes known.
 func (g *gauge) lost(pace []float64) (share float64) {
-	for i, us := range pace {
-		share = max(share, 1-g.best[i]/us)
+	for i := range min(len(pace), len(g.best)) {
+		share = max(share, 1-g.best[i]/pace[i])
 	}
 	return share
 }
 
-// slower is the slower of two, by worker.
-func slower(a, b []float64) (both []float64) {
-	for i := range min(len(a), len(b)) {
-		both = append(both, max(a[i], b[i]))
-	}
-	return both
-}
-
-// work does rows of pieces on some processors, and tells the processor time of each.
-func (g *gauge) work(processors string, rows <-chan *[pieces]time.Duration) {
+// work is worker i, on some processors.
+func work(i int, processors string, watches <-chan *watch) {
 	runtime.LockOSThread() // nothing else may run where this process is not to be
 	set, err := cpuSet(processors)
 	if err == nil {
 		err = unix.SchedSetaffinity(0, &set)
 	}
-	for took := range rows {
-		for i := 0; err == nil && i < pieces; i++ { // else nothing is gauged
-			before := threadClock()
-			runtime.KeepAlive(piece()) // so that the compiler leaves the work in
-			took[i] = threadClock() - before
+	for w := range watches {
+		if err == nil { // else nothing is gauged
+			w.mean[i] = w.work()
 		}
-		g.done.Done()
+		w.done.Done()
 	}
+}
+
+// work does pieces until the watch has ended, and returns their mean. The first warms up the clock and the code.
+func (w *watch) work() float64 {
+	piece()
+	n, sum := 0, time.Duration(0)
+	for n == 0 || !w.ended.Load() {
+		before := threadClock()
+		runtime.KeepAlive(piece()) // so that the compiler leaves the work in
+		sum += threadClock() - before
+		n++
+		if w.interval > 0 {
+			time.Sleep(w.interval)
+		}
+	}
+	return float64(sum.Nanoseconds()) / 1000 / float64(n)
 }
 
 func threadClock() time.Duration {
@@ -113,32 +141,29 @@ func threadClock() time.Duration {
 	return time.Duration(at.Nano())
 }
 
-// piece is a millisecond of work that neither memory nor the kernel has a part in.
+// piece is 50 microseconds of work that neither memory nor the kernel has a part in. There are six chains of it side by side, so that it keeps all of a
+// core busy and feels whoever has the other half.
 func piece() uint64 {
-	x := uint64(0x9e3779b97f4a7c15)
-	for range 500_000 {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
+	a, b, c, d, e, f := uint64(1), uint64(2), uint64(3), uint64(4), uint64(5), uint64(6)
+	for range 20_000 {
+		a, b, c, d, e, f = a^a<<13, b^b<<13, c^c<<13, d^d<<13, e^e<<13, f^f<<13
+		a, b, c, d, e, f = a^a>>7, b^b>>7, c^c>>7, d^d>>7, e^e>>7, f^f>>7
+		a, b, c, d, e, f = a^a<<17, b^b<<17, c^c<<17, d^d<<17, e^e<<17, f^f<<17
 	}
-	return x
+	return a ^ b ^ c ^ d ^ e ^ f
 }
 
 // Waiting for a machine that is slow at the moment.
 const (
 	lookAgain   = 500 * time.Millisecond
-	longestWait = 30 * time.Second // for one measurement
+	longestWait = 10 * time.Second // for one measurement
 )
 
-// await waits until the processors are not slow, as long as the contest has time to spare, and returns their pace.
-func (c *contest) await(ctx context.Context) (pace []float64) {
+// await waits until the processors are not slow, as long as the contest has time to spare.
+func (c *contest) await(ctx context.Context) {
 	begun := time.Now()
 	atMost := min(longestWait, c.spare()/4) // others may have to wait too
-	for {
-		pace = c.gauge.pace()
-		if c.gauge.lost(pace) <= sluggish || ctx.Err() != nil || time.Since(begun) > atMost {
-			break
-		}
+	for c.gauge.lost(c.gauge.pace()) > sluggish && ctx.Err() == nil && time.Since(begun) < atMost {
 		select {
 		case <-ctx.Done():
 		case <-time.After(lookAgain):
@@ -148,7 +173,6 @@ func (c *contest) await(ctx context.Context) (pace []float64) {
 		c.results.Waited += waited.Seconds()
 		c.bar.repeat(waited)
 	}
-	return pace
 }
 
 // spare is how much longer than estimated the contest may still take.

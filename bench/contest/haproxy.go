@@ -30,10 +30,9 @@ var haproxy = contestant{
 	hits: haproxyHits,
 	can:  []feature{overTLS, overHTTP2, accessLog, limiting},
 	cannot: map[feature]string{
-		collapsing:   "each request that finds nothing goes to the origin",
-		revalidating: "what is stale is fetched whole",
-		inRedis:      "its cache is in the memory of its process",
-		surviving:    "its cache is in the memory of its process",
+		collapsing: "each request that finds nothing goes to the origin",
+		inRedis:    "its cache is in the memory of its process",
+		surviving:  "its cache is in the memory of its process",
 	},
 }
 

@@ -53,7 +53,8 @@ func newLab(ctx context.Context, root string) (_ *lab, err error) {
 		return nil, err
 	}
 	onTmpfs := "/dev/shm"
-	if _, err := os.Stat(onTmpfs); err != nil {
+	if free := freeBytes(onTmpfs); free < roomy {
+		fmt.Fprintf(os.Stderr, "%s has %d MiB free, and caches may need %d: they are in %s instead\n", onTmpfs, free>>20, int64(roomy)>>20, l.dir)
 		onTmpfs = l.dir
 	}
 	if l.memory, err = os.MkdirTemp(onTmpfs, "contest"); err != nil {
@@ -76,6 +77,18 @@ func newLab(ctx context.Context, root string) (_ *lab, err error) {
 		return nil, err
 	}
 	return l, l.startOrigin(ctx)
+}
+
+// roomy is what the caches that are files, and logs, may need at the same time.
+const roomy = 4 << 30
+
+// freeBytes is how much a file system has left; 0 where it is not there.
+func freeBytes(dir string) int64 {
+	var fs syscall.Statfs_t
+	if syscall.Statfs(dir, &fs) != nil {
+		return 0
+	}
+	return int64(fs.Bavail) * fs.Bsize
 }
 
 // build makes a command of this module.

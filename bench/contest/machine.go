@@ -86,11 +86,16 @@ func processors() (server, rest string) {
 	}
 	server = all[len(all)-1]
 	siblings, _ := os.ReadFile("/sys/devices/system/cpu/cpu" + server + "/topology/thread_siblings_list") // where it is not told there are none
-	others := slices.DeleteFunc(all, func(p string) bool { return listed(string(siblings), p) || p == server })
-	if len(others) == 0 { // two threads of one core: better than none
-		others = all[:1]
+	return server, besides(all, server, string(siblings))
+}
+
+// besides are all processors but the server's and those that share a core with it; where there is no other, those too, which is better than none.
+func besides(all []string, server, siblings string) string {
+	others := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return p == server || listed(siblings, p) })
+	if len(others) == 0 {
+		others = slices.DeleteFunc(slices.Clone(all), func(p string) bool { return p == server })
 	}
-	return server, strings.Join(others, ",")
+	return strings.Join(others, ",")
 }
 
 // listed reports whether a list such as 0-3,8 has a processor.

@@ -52,8 +52,8 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "few scenarios and short measurements")
 	flag.StringVar(&o.only, "only", "", "names of scenarios, with commas between; empty = all")
 	flag.StringVar(&o.who, "who", "", "names of contestants, with commas between; empty = all")
-	flag.IntVar(&o.rounds, "rounds", 0, "how often everybody is measured; 0 = three times")
-	flag.DurationVar(&o.each, "each", 0, "length of a measurement; 0 = 2s, or 1s with -quick")
+	flag.IntVar(&o.rounds, "rounds", 0, "how often everybody is measured at least; 0 = three times")
+	flag.DurationVar(&o.each, "each", 0, "length of a measurement; 0 = a second")
 	flag.BoolVar(&o.report, "report", false, "measure nothing: make tables and plots of the results that are there")
 	flag.BoolVar(&o.page, "page", false, "with -report: the part of README.md too")
 	flag.StringVar(&o.against, "against", "", "with -report: a directory with other results, whose ratios are compared with these")
@@ -91,10 +91,16 @@ func (o *options) run(ctx context.Context) error {
 	}
 	r, err := o.measure(ctx, p, stages, who, partial)
 	if r == nil || len(r.Scenarios) == 0 {
+		if err == nil {
+			err = errors.New("none of these contestants takes part in any of these scenarios")
+		}
 		return errors.Join(err, os.RemoveAll(o.configurations))
 	}
 	if err != nil && !r.Partial { // what there is, is not lost
-		r.Partial, o.out = true, filepath.Join(o.out, "partial")
+		if r.Partial = true; o.quick {
+			o.out = filepath.Dir(o.out)
+		}
+		o.out = filepath.Join(o.out, "partial")
 	}
 	return errors.Join(err, o.write(r))
 }

@@ -11,7 +11,7 @@ var nginx = contestant{
 		return [][]string{{s.Program, "-p", s.Dir, "-c", "nginx.conf", "-e", "error.log"}}
 	},
 	noHits: "the open-source build counts connections and requests, not what its cache did; X-Cache of each response tells",
-	can:    []feature{overTLS, overHTTP2, accessLog, limiting, surviving, collapsing, revalidating},
+	can:    []feature{overTLS, overHTTP2, accessLog, limiting, surviving, collapsing},
 	cannot: map[feature]string{
 		inRedis: "the module for Redis serves values that somebody else has put there; with Lua it is another contestant, nginx+lua",
 	},

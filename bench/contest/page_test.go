@@ -69,9 +69,9 @@ func madeUp() *results {
 	hdr := encoded(h)
 	some := func(cpu float64) []round {
 		return []round{
-			{Requests: 1000, Seconds: 1, RPS: 1000, User: cpu / 2, System: cpu / 2, Latency: latency{P50: 100, P99: 2000, P999: 3000}, Memory: 10 << 20, HDR: hdr},
-			{Requests: 1100, Seconds: 1, RPS: 1100, User: cpu, System: cpu, Latency: latency{P50: 100, P99: 2000, P999: 3000}, Memory: 10 << 20, Generator: 0.99, HDR: hdr},
-			{Requests: 1200, Seconds: 1, RPS: 1200, User: 2 * cpu, System: 2 * cpu, Latency: latency{P50: 100, P99: 2000, P999: 3000}, Memory: 10 << 20, Generator: 0.99},
+			{Number: 1, Requests: 1000, Seconds: 1, RPS: 1000, User: cpu / 2, System: cpu / 2, Latency: latency{P50: 100, P99: 2000, P999: 3000}, Memory: 10 << 20, HDR: hdr},
+			{Number: 2, Requests: 1100, Seconds: 1, RPS: 1100, User: cpu, System: cpu, Latency: latency{P50: 100, P99: 2000, P999: 3000}, Memory: 10 << 20, Generator: 0.99, HDR: hdr},
+			{Number: 3, Requests: 1200, Seconds: 1, RPS: 1200, User: 2 * cpu, System: 2 * cpu, Latency: latency{P50: 100, P99: 2000, P999: 3000}, Memory: 10 << 20, Generator: 0.99},
 		}
 	}
 	return &results{
@@ -97,7 +97,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{
 		"Absent: squid (not installed).",
 		"| cacheproxy | 20.0 | 2,000 |", "| nginx | 10.0 | - |",
-		"| nginx | 1,100 (1,000 to 1,200)† | 0 % | 10.0 (5.00 to 20.0) | 5.00 + 5.00 | 0.50 | 0.10 | 2.00 | 3.00 | 10 MiB |",
+		"| nginx | 1,100 (1,000 to 1,200)† | 0 % | 10.0 (5.00 to 20.0) | 5.00 + 5.00 | 0.50 | 0.10 | 2.00 | 3.00 | 10 MiB | 3 |",
 		"Not measured: nginx: it was wrong.", "Not measured: nginx at 1,000: it has no such thing.",
 		"1,100 (1,000 to 1,200) of 1,100", "| cacheproxy, access log |", "| 2.00 |", "| nginx | 0.50 | - |",
 		"![latency of mixed traffic at fixed rates, by contestant](mixed.svg)",

@@ -74,6 +74,7 @@ func (r *row) at() string {
 
 // round is one measurement.
 type round struct {
+	Number    int              `json:"round"` // rounds of one number were measured within the same minute or so
 	Requests  int64            `json:"requests"`
 	Seconds   float64          `json:"seconds"`
 	RPS       float64          `json:"rps"`
@@ -116,16 +117,27 @@ type latency struct {
 // spread is the median, least and most of the rounds.
 type spread struct{ Median, Min, Max float64 }
 
-// over reads a figure of every round that counts; ok is false when less than half of them do.
+// fewest is how many undisturbed rounds are enough to go without the others.
+const fewest = 3
+
+// over reads a figure of every round that counts, without the disturbed ones where there are enough others; ok is false when less than half of all count.
 func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
-	var all []float64
+	var all, quiet []float64
 	for i := range r.Rounds {
-		if r.Rounds[i].Void == "" {
-			all = append(all, figure(&r.Rounds[i]))
+		x := &r.Rounds[i]
+		if x.Void != "" {
+			continue
+		}
+		all = append(all, figure(x))
+		if x.trouble() <= 1 {
+			quiet = append(quiet, figure(x))
 		}
 	}
 	if len(all)*2 <= len(r.Rounds) {
 		return spread{}, false
+	}
+	if len(quiet) >= fewest {
+		all = quiet
 	}
 	return spreadOf(all)
 }
@@ -160,16 +172,40 @@ func (r *results) rounds() iter.Seq[*round] {
 
 // ratio compares two rows round by round: what was measured within the same minute. ok is false when that is less than half of the rounds.
 func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
-	var all []float64
-	for i := range min(len(a.Rounds), len(b.Rounds)) {
-		if x, y := figure(&a.Rounds[i]), figure(&b.Rounds[i]); a.Rounds[i].Void == "" && b.Rounds[i].Void == "" && y > 0 {
-			all = append(all, x/y)
-		}
-	}
-	if len(all)*2 <= min(len(a.Rounds), len(b.Rounds)) {
+	all := ratios(a, b, figure)
+	if len(all) == 0 {
 		return spread{}, false
 	}
 	return spreadOf(all)
+}
+
+// ratios are those of the rounds in which both rows count, without the disturbed ones where there are enough others; none when less than half count.
+func ratios(a, b *row, figure func(*round) float64) []float64 {
+	var all, quiet []float64
+	both := 0
+	for i := range a.Rounds {
+		x := &a.Rounds[i]
+		at := slices.IndexFunc(b.Rounds, func(y round) bool { return y.Number == x.Number })
+		if at < 0 {
+			continue
+		}
+		both++
+		y := &b.Rounds[at]
+		if x.Void != "" || y.Void != "" || figure(y) <= 0 {
+			continue
+		}
+		all = append(all, figure(x)/figure(y))
+		if max(x.trouble(), y.trouble()) <= 1 {
+			quiet = append(quiet, figure(x)/figure(y))
+		}
+	}
+	switch {
+	case len(all)*2 <= both:
+		return nil
+	case len(quiet) >= fewest:
+		return quiet
+	}
+	return all
 }
 
 // void is why a row has no figure, "" when it has one.
@@ -257,7 +293,7 @@ func (r *results) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, member := range []string{`{"name":`, `{"contestant":`, `{"requests":`} { // a line for each scenario, row and round; in a string " is \"
+	for _, member := range []string{`{"name":`, `{"contestant":`, `{"round":`} { // a line for each scenario, row and round; in a string " is \"
 		text = bytes.ReplaceAll(text, []byte(member), []byte("\n"+member))
 	}
 	name := filepath.Join(dir, resultsFile)

@@ -24,6 +24,15 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+// ownTime is the processor time of this process.
+func ownTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // What /proc says of a process that works is about the time it has worked, its ended children's included.
 func TestUsedIsWhatWasUsed(t *testing.T) {
 	pids := []int{os.Getpid()}
@@ -31,6 +40,7 @@ func TestUsedIsWhatWasUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := ownTime()
 	cmd := exec.Command("sh", "-c", "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done")
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
@@ -43,8 +53,9 @@ func TestUsedIsWhatWasUsed(t *testing.T) {
 		t.Errorf("the clock of this process: %v, %t", exact, ok)
 	}
 	child := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if got := after.sub(before).All; got < child-2*tick {
-		t.Errorf("%v were used, and a child alone took %v", got, child)
+	own = ownTime() - own
+	if got := after.sub(before).All; got < child-2*tick || got > child+own+3*tick {
+		t.Errorf("%v were used: %v by a child, %v by this process", got, child, own)
 	}
 	if n, err := resident(pids); err != nil || n < 1<<20 || n > 4<<30 {
 		t.Errorf("%d bytes are resident, %v", n, err)
@@ -93,8 +104,8 @@ func TestParseH2load(t *testing.T) {
 }
 
 func rounds(cpu ...float64) (all []round) {
-	for _, f := range cpu {
-		one := round{Requests: 1, User: f}
+	for i, f := range cpu {
+		one := round{Number: i + 1, Requests: 1, User: f}
 		if f < 0 {
 			one.Void = "it was wrong"
 		}
@@ -117,6 +128,17 @@ func TestRatio(t *testing.T) {
 	}
 	if s, ok := (&row{Rounds: rounds(1, 2)}).over((*round).cpu); !ok || s.Median != 1.5 {
 		t.Errorf("%v, %t", s, ok)
+	}
+	quiet := &row{Rounds: rounds(10, 100, 10, 10, 12)}
+	quiet.Rounds[1].Slowed = 2 * sluggish
+	if s, ok := quiet.over((*round).cpu); !ok || s != (spread{10, 10, 12}) {
+		t.Errorf("with a disturbed round among others: %v, %t", s, ok)
+	}
+	if s, ok := ratio(quiet, &row{Rounds: rounds(5, 5, 5, 5, 5)[:4]}, (*round).cpu); !ok || s != (spread{2, 2, 2}) {
+		t.Errorf("the ratio with a disturbed round among others: %v, %t", s, ok)
+	}
+	if s, ok := ratio(&row{Rounds: rounds(10, 20, 30)[1:]}, &row{Rounds: rounds(1, 2, 3, 4)}, (*round).cpu); !ok || s != (spread{10, 10, 10}) {
+		t.Errorf("who was not in all rounds: %v, %t", s, ok)
 	}
 	none := &row{Rounds: rounds(-1)}
 	if _, ok := ratio(none, b, (*round).cpu); ok || none.void() != "it was wrong" {
@@ -214,6 +236,14 @@ func TestListsOfProcessors(t *testing.T) {
 			}
 		}
 	}
+	for siblings, want := range map[string]string{"": "0,1,2", "3": "0,1,2", "1,3\n": "0,2", "2-3": "0,1", "0-3": "0,1,2"} {
+		if got := besides([]string{"0", "1", "2", "3"}, "3", siblings); got != want {
+			t.Errorf("beside 3 of 4, with siblings %q: %s", siblings, got)
+		}
+	}
+	if got := besides([]string{"0", "1"}, "1", "0-1\n"); got != "0" {
+		t.Errorf("of two threads of one core %q is for the rest", got)
+	}
 	server, rest := processors()
 	if (server == "") != (rest == "") || server != "" && listed(rest, server) {
 		t.Errorf("the server is on %q, and the rest on %q", server, rest)
@@ -282,12 +312,21 @@ func TestCompare(t *testing.T) {
 	if err := compare(&out, a, b); err == nil {
 		t.Error("it is no failure that they do not agree")
 	}
-	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; 0 rows") || !strings.Contains(got, "  0.50   0.60  apart\n") {
+	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; 0 are of one") || !strings.Contains(got, "  0.50   0.60  apart\n") {
 		t.Error(got)
 	}
 	a.Scenarios[0].Rows[2].Rounds, a.Scenarios[0].Rows[1].Rounds = rounds(6.1), nil
 	out.Reset()
-	if err := compare(&out, a, b); err != nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; 1 rows") {
+	if err := compare(&out, a, b); err == nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; 1 are of one") {
 		t.Errorf("%v, %s", err, out.String())
+	}
+	b.Scenarios[0].Rows[1].Rounds = nil
+	if err := compare(&out, a, b); err != nil {
+		t.Errorf("what is in neither: %v", err)
+	}
+	for _, x := range []*results{a, b} {
+		if compare(&out, x, &results{}) == nil || compare(&out, &results{}, x) == nil {
+			t.Error("it is no failure that there is nothing to compare")
+		}
 	}
 }

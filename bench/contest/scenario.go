@@ -63,14 +63,14 @@ var stages = []stage{
 		{name: "hit-1k-c16", title: "hit, 1 KB, 16 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 16},
 		{name: "hit-1k-c64", title: "hit, 1 KB, 64 connections", kind: byWrk, quick: true, body: body.Hit, size: kib, keys: 1, connections: 64},
 		{name: "hit-1k-c256", title: "hit, 1 KB, 256 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 256},
-		{name: "hit-1k-c1024", title: "hit, 1 KB, 1,024 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 1024},
+		{name: "hit-1k-c1024", title: "hit, 1 KB, 1,024 connections", kind: byWrk, body: body.Hit, size: kib, keys: 1, connections: 1024, longer: 2},
 		{name: "hit-16k", title: "hit, 16 KB, 64 connections", kind: byWrk, body: body.Hit, size: 16 * kib, keys: 1, connections: 64},
 		{name: "hit-64k", title: "hit, 64 KB, 64 connections", kind: byWrk, quick: true, body: body.Hit, size: 64 * kib, keys: 1, connections: 64},
-		{name: "hit-1m", title: "hit, 1 MB, 64 connections", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64, longer: 2},
+		{name: "hit-1m", title: "hit, 1 MB, 64 connections", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64, longer: 4},
 		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
 	}},
 	{name: "keys", variants: [][]feature{nil}, scenarios: []scenario{
-		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64},
+		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64, longer: 2},
 		{name: "pass", title: "passed through, 1 KB, nothing stored", kind: byWrk, quick: true, body: body.Pass, size: kib, keys: 1, connections: 64},
 		{name: "miss", title: "miss, 1 KB, stored", kind: byLoadgen, quick: true, body: body.Hit, size: kib, unique: true, connections: 64},
 		{name: "stampede", title: "1,000 requests at once for a cold key, upstream takes 1 s", kind: byStampede, body: body.Slow, size: kib, connections: 1000},
@@ -92,14 +92,14 @@ var stages = []stage{
 	}},
 	{name: "mixed", variants: [][]feature{nil}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
 		{name: "mixed", title: "open loop: 90 % hits (Zipf over 100,000), 5 % misses, 5 % passed through", kind: byLoadgen,
-			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256,
+			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256, longer: 2,
 			rates: []float64{1_000, 2_500, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000}},
 	}},
 	{name: "million", variants: [][]feature{nil}, only: []string{"cacheproxy", "varnish"}, scenarios: []scenario{
-		{name: "zipf-1m", title: "hit, 1 KB, Zipf over 1,000,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: million, zipf: 1, connections: 64, longer: 2},
+		{name: "zipf-1m", title: "hit, 1 KB, Zipf over 1,000,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: million, zipf: 1, connections: 64, longer: 3},
 	}},
 	{name: "restart", variants: [][]feature{nil, {surviving}}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
-		{name: "restart", title: "restarted, cold and warm: the first seconds of hits, Zipf over 100,000 keys", kind: byRestart, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64},
+		{name: "restart", title: "restarted, cold and warm: the first seconds of hits, Zipf over 100,000 keys", kind: byRestart, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64, longer: 2},
 	}},
 }
 
@@ -112,7 +112,7 @@ type pace struct {
 }
 
 var (
-	full  = pace{each: 2 * time.Second, rounds: 3, longest: 39 * time.Minute}
+	full  = pace{each: time.Second, rounds: 3, longest: 39 * time.Minute}
 	short = pace{each: time.Second, rounds: 3, quick: true, longest: 290 * time.Second}
 )
 

@@ -56,6 +56,7 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 		return nil, err
 	}
 	one := roundOf(sent, before, after)
+	one.Busy = after.used.sub(before.used).All.Seconds() / after.at.Sub(before.at).Seconds()
 	one.Upstream = after.upstream.Slow - before.upstream.Slow
 	one.Checked = said.Checked
 	if one.Memory, err = resident(e.running.pids()); err != nil {
@@ -78,9 +79,7 @@ func (c *contest) restart(ctx context.Context, st *stage, sc *scenario, e *entry
 		}
 		time.Sleep(500 * time.Millisecond) // what is stored behind the answers has been
 	}
-	if err := e.running.stop(); err != nil {
-		return nil, err
-	}
+	stopped := e.running.stop() // if not well, it is started again for the next round
 	e.running = nil
 	if !warm {
 		if err := errors.Join(os.RemoveAll(e.s.CacheDir), os.Mkdir(e.s.CacheDir, 0o777), os.Chmod(e.s.CacheDir, 0o777)); err != nil {
@@ -95,6 +94,9 @@ func (c *contest) restart(ctx context.Context, st *stage, sc *scenario, e *entry
 		return nil, err
 	}
 	took := time.Since(begun)
+	if stopped != nil {
+		return nil, stopped
+	}
 	one, err := c.sample(ctx, st, sc, e, &row{}, loadgen{c.lab.loadgen, c.spec(sc, e, 0)})
 	if err != nil {
 		return nil, err

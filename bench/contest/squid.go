@@ -28,7 +28,7 @@ var squid = contestant{
 		}
 	},
 	hits: squidHits,
-	can:  []feature{overTLS, accessLog, collapsing, revalidating},
+	can:  []feature{overTLS, accessLog, collapsing},
 	cannot: map[feature]string{
 		overHTTP2: "it speaks HTTP/1.1 alone",
 		inRedis:   "its stores are memory and disks",

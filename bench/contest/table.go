@@ -118,8 +118,8 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again, up to %d times. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
-		attempts, all, 100*tolerable, n)
+	text := fmt.Sprintf("What was disturbed was measured again, up to %d times, and where a row has %d undisturbed rounds the others are left out of its figures. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+		attempts, fewest, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the processors were at least %.0f %% below their best", slow, 100*sluggish)
 	}
@@ -204,7 +204,7 @@ func (o *outcome) only(contestant string) (found *row) {
 // scenario writes the whole table of one.
 func (m *markdown) scenario(o *outcome) {
 	m.printf("## %s\n\n", o.Title)
-	head := []string{"", "requests/s", "busy", "CPU us", "user + system", "CPU to " + ours, "p50 ms", "p99 ms", "p99.9 ms", "memory"}
+	head := []string{"", "requests/s", "busy", "CPU us", "user + system", "CPU to " + ours, "p50 ms", "p99 ms", "p99.9 ms", "memory", "rounds"}
 	offered := len(o.Rows) > 0 && o.Rows[0].Offered > 0
 	if offered {
 		head[1] = "answered/s of offered"
@@ -289,6 +289,7 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
 		milliseconds(at(func(x *round) float64 { return x.Latency.P50 })), span(p99, milliseconds),
 		milliseconds(at(func(x *round) float64 { return x.Latency.P999 })), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
+		strconv.Itoa(len(r.Rounds)),
 	}
 	if r.Offered > 0 {
 		cell := "-" // it was not told apart

@@ -23,7 +23,7 @@ var trafficServer = contestant{
 		return [][]string{{s.Program, "--run-root=" + filepath.Join(s.Dir, "runroot.yaml")}} // without its manager, which would restart it
 	},
 	hits: trafficServerHits,
-	can:  []feature{overTLS, overHTTP2, accessLog, surviving, collapsing, revalidating},
+	can:  []feature{overTLS, overHTTP2, accessLog, surviving, collapsing},
 	cannot: map[feature]string{
 		inRedis:  "its stores are memory and disks",
 		limiting: "the plugin rate_limit is not in the package",

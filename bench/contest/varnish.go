@@ -28,7 +28,7 @@ var varnish = contestant{
 		return all
 	},
 	hits: varnishHits,
-	can:  []feature{overTLS, overHTTP2, accessLog, collapsing, revalidating},
+	can:  []feature{overTLS, overHTTP2, accessLog, collapsing},
 	cannot: map[feature]string{
 		inRedis:   "its stores are memory and files",
 		limiting:  "vmod vsthrottle is in a package of its own, varnish-modules",

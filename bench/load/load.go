@@ -52,8 +52,9 @@ type Spec struct {
 	Seed uint64 `json:"seed"`
 	// Timeout is how long a server may take to answer a request that was sent. 0 = 10 s.
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
-	// Spin is how long before a request of an open loop is due the thread keeps awake, for a machine that wakes it late: OpenLoop.Oversleep. It costs CPU time,
-	// which whoever shares the core lacks. 0 = it sleeps.
+	// Spin is how long before a request of an open loop is due the thread keeps awake, for a machine that wakes it late: OpenLoop.Oversleep. In a closed loop
+	// any of it keeps the thread awake all the time: a server that is slower than its client need not wake it then, which is dear on a virtual machine. It
+	// costs CPU time, which whoever shares the core lacks. 0 = it sleeps.
 	Spin time.Duration `json:"spin_ns,omitempty"`
 	// Alone says that this process does nothing else meanwhile, which makes requests cheaper, above all those that come seldom: poll.Poller.
 	Alone bool `json:"-"`

@@ -183,6 +183,9 @@ func (r *runner) issue() {
 
 // sleep is how long there is nothing to do, unless something is received.
 func (r *runner) sleep() time.Duration {
+	if r.Rate == 0 && r.Spin > 0 {
+		return 0
+	}
 	until := min(r.beat, r.stop)
 	if r.Rate > 0 && len(r.idle) > 0 && !r.exhausted() {
 		until = min(until, r.schedule.due()-r.Spin)

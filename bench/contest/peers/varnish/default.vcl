@@ -9,6 +9,12 @@ backend origin {
     .max_connections = 4000;                # reference "Attribute .max_connections"; more than any test has clients
 }
 
+sub vcl_recv {
+    if (req.url ~ "^/pass/") {
+        return (pass);                      # what its operator knows not to be for the cache need not be looked up, as for nginx and Squid
+    }
+}
+
 sub vcl_backend_response {
     set beresp.keep = 1h;                   # users' guide "Grace mode and keep": what is stale may be answered with 304; none by default
 }
