@@ -206,6 +206,7 @@ func decimal(f float64) string {
 type curve struct {
 	name   string
 	points plotter.XYs
+	hollow plotter.XYs // those of points whose dots are hollow
 }
 
 func addCurves(p *plot.Plot, all []curve, dots bool) {
@@ -215,6 +216,10 @@ func addCurves(p *plot.Plot, all []curve, dots bool) {
 		p.Add(l)
 		if dots {
 			p.Add(&plotter.Scatter{XYs: c.points, GlyphStyle: draw.GlyphStyle{Color: hue(c.name), Radius: 2, Shape: draw.CircleGlyph{}}})
+		}
+		if len(c.hollow) > 0 {
+			p.Add(&plotter.Scatter{XYs: c.hollow, GlyphStyle: draw.GlyphStyle{Color: color.White, Radius: 2, Shape: draw.CircleGlyph{}}},
+				&plotter.Scatter{XYs: c.hollow, GlyphStyle: draw.GlyphStyle{Color: hue(c.name), Radius: 2.5, Shape: draw.RingGlyph{}}})
 		}
 		p.Legend.Add(c.name, l)
 	}
@@ -263,7 +268,7 @@ func drawMixed(r *results) *figure.Figure {
 // drawConnections has the hits a second over connections.
 func drawConnections(r *results) *figure.Figure {
 	p := figure.Panel("hits a second")
-	p.X.Label.Text = "connections"
+	p.X.Label.Text = "connections (hollow: limited by who asks)"
 	var all []curve
 	for _, c := range r.Contestants {
 		one := curve{name: c.Name}
@@ -271,7 +276,10 @@ func drawConnections(r *results) *figure.Figure {
 			if o := r.outcome("hit-1k-c" + strconv.Itoa(n)); o != nil {
 				if row := o.row(c.Name); row != nil {
 					if s, ok := row.over(func(x *round) float64 { return x.RPS }); ok {
-						one.points = append(one.points, plotter.XY{X: float64(n), Y: s.Median})
+						at := plotter.XY{X: float64(n), Y: s.Median}
+						if one.points = append(one.points, at); !row.full() {
+							one.hollow = append(one.hollow, at)
+						}
 					}
 				}
 			}

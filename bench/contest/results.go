@@ -223,6 +223,12 @@ func (r *row) saturated() bool {
 	return ok && r.Offered > 0 && s.Median < 0.97
 }
 
+// full reports whether a server was at its limit.
+func (r *row) full() bool {
+	s, ok := r.over(func(x *round) float64 { return x.Busy })
+	return ok && s.Median >= serverFull
+}
+
 // last is the newest round that counts; nil where none does.
 func (r *row) last() *round {
 	for i := len(r.Rounds) - 1; i >= 0; i-- {

@@ -271,9 +271,11 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	at := func(figure func(*round) float64) float64 { s, _ := r.over(figure); return s.Median }
 	rps, _ := r.over(func(x *round) float64 { return x.RPS })
 	cpu, _ := r.over((*round).cpu)
+	p50, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
 	p99, _ := r.over(func(x *round) float64 { return x.Latency.P99 })
+	p999, _ := r.over(func(x *round) float64 { return x.Latency.P999 })
 	busy, mark := at(func(x *round) float64 { return x.Busy }), ""
-	if busy < serverFull && r.Offered == 0 && !restart {
+	if !r.full() && r.Offered == 0 && !restart {
 		mark = "†"
 	}
 	asked := span(rps, thousands) + mark
@@ -287,8 +289,7 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	cells := []string{
 		r.label(), asked, fmt.Sprintf("%.0f %%", 100*busy), span(cpu, microseconds),
 		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
-		milliseconds(at(func(x *round) float64 { return x.Latency.P50 })), span(p99, milliseconds),
-		milliseconds(at(func(x *round) float64 { return x.Latency.P999 })), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
+		span(p50, milliseconds), span(p99, milliseconds), span(p999, milliseconds), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
 		strconv.Itoa(len(r.Rounds)),
 	}
 	if r.Offered > 0 {
