@@ -17,8 +17,8 @@ import (
 // are stored, as if they had come a moment later.
 func (j *journey) readFrom(f *fill, a answer, leads bool, out *http.Request) *http.Response {
 	j.told(a)
-	res := new(http.Response)
-	*res = f.head
+	r := &reader{f: f, j: j, res: f.head, out: out, end: -1}
+	res := &r.res
 	if !leads {
 		j.outcome.Stored = false // the leader's response is the one that is stored
 		res.Header = a.plan.header.Clone()
@@ -29,7 +29,6 @@ func (j *journey) readFrom(f *fill, a answer, leads bool, out *http.Request) *ht
 		f.leave(j)
 		return res
 	}
-	r := &reader{f: f, j: j, res: res, out: out, end: -1}
 	j.cutRange(res, r)
 	r.attach()
 	res.Body = r
@@ -89,8 +88,8 @@ func (j *journey) cutRange(res *http.Response, r *reader) {
 type reader struct {
 	f     *fill
 	j     *journey
-	res   *http.Response // its trailers are filled in at the end
-	out   *http.Request  // its own, which a fill sends only for its leader
+	res   http.Response // whose body it is; its trailers are filled in at the end
+	out   *http.Request // its own, which a fill sends only for its leader
 	off   int64
 	end   int64         // where its range ends; -1 = at the end of the body
 	wrote bool          // since the last flush
