@@ -24,6 +24,7 @@ func (j *journey) readFrom(f *fill, a answer, leads bool, out *http.Request) *ht
 		res.Header = a.plan.header.Clone()
 		res.Header["Age"] = []string{strconv.FormatInt(int64(a.plan.fresh.Age(j.h.opt.Now())/time.Second), 10)}
 	}
+	r.tag = res.Header.Get("Etag")
 	res.Trailer = trailerKeys(f.head.Trailer)
 	if j.notModified(res) {
 		f.leave(j)
@@ -89,6 +90,7 @@ type reader struct {
 	f     *fill
 	j     *journey
 	res   http.Response // whose body it is; its trailers are filled in at the end
+	tag   string        // its validator
 	out   *http.Request // its own, which a fill sends only for its leader
 	off   int64
 	end   int64         // where its range ends; -1 = at the end of the body
@@ -184,8 +186,7 @@ func (r *reader) next(p []byte) (n int, wait <-chan struct{}, err error) {
 // goOn fetches the rest for this client alone, where a strong validator says that it is the rest of the same representation. It
 // reports whether there is one to read.
 func (r *reader) goOn() bool {
-	tag := r.res.Header.Get("Etag")
-	if !isStrong(tag) {
+	if !isStrong(r.tag) {
 		return false
 	}
 	out := r.out.Clone(r.j.r.Context())
@@ -195,14 +196,14 @@ func (r *reader) goOn() bool {
 		last = strconv.FormatInt(r.end-1, 10)
 	}
 	out.Header["Range"] = []string{"bytes=" + strconv.FormatInt(r.off, 10) + "-" + last}
-	out.Header["If-Range"] = []string{tag}
+	out.Header["If-Range"] = []string{r.tag}
 	res, err := r.f.x.next.RoundTrip(out)
 	if err != nil {
 		return false
 	}
 	first, end, total, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
 	whole := end == r.end-1 || r.end < 0 && end == total-1
-	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || !whole || res.Header.Get("Etag") != tag {
+	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || !whole || res.Header.Get("Etag") != r.tag {
 		_ = res.Body.Close()
 		return false
 	}
