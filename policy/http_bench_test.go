@@ -51,11 +51,23 @@ func BenchmarkHitPath(b *testing.B) {
 	}
 }
 
+// usualMiss is a request and its response as they mostly are.
+func usualMiss() (Request, Response) {
+	return request("GET", "Accept-Encoding: gzip", "User-Agent: x"),
+		response(200, "Date: @0", "Cache-Control: public, max-age=60, stale-while-revalidate=30", "Content-Type: text/html; charset=utf-8",
+			"Vary: Accept-Encoding", `ETag: "abcdef"`, "Content-Length: 1024")
+}
+
+func TestStorableDoesNotAllocate(t *testing.T) {
+	rq, rs := usualMiss()
+	if n := testing.AllocsPerRun(100, func() { _, _ = Storable(rq, rs, DefaultRule, testURL, testOptions) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // BenchmarkStorable is what a miss asks.
 func BenchmarkStorable(b *testing.B) {
-	rq := request("GET", "Accept-Encoding: gzip", "User-Agent: x")
-	rs := response(200, "Date: @0", "Cache-Control: public, max-age=60, stale-while-revalidate=30", "Content-Type: text/html; charset=utf-8",
-		"Vary: Accept-Encoding", `ETag: "abcdef"`, "Content-Length: 1024")
+	rq, rs := usualMiss()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, reason := Storable(rq, rs, DefaultRule, testURL, testOptions); reason != None {

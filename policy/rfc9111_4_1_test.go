@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -121,5 +122,19 @@ func TestSelectionFormat(t *testing.T) {
 	want := "\x00\x00\x00\x0faccept-encoding\x00\x00\x00\x0dbr,gzip;q=0.5" + "\x00\x00\x00\x03foo\xff\xff\xff\xff"
 	if string(got) != want {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestNamesThatAreNominatedMost(t *testing.T) {
+	for _, lower := range []string{"accept-encoding", "accept-language", "accept", "origin", "cookie", "user-agent", "x-other"} {
+		canonical := http.CanonicalHeaderKey(lower)
+		if got := canonicalName(lower); got != canonical {
+			t.Errorf("canonicalName(%q) = %q", lower, got)
+		}
+		for _, name := range []string{canonical, lower, strings.ToUpper(lower)} {
+			if got := lowerName(name); got != lower {
+				t.Errorf("lowerName(%q) = %q", name, got)
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,10 +23,8 @@ type StoreOptions struct {
 // Of a partial response only the head is known here: whether its body agrees with it, PartOf tells.
 func Storable(rq Request, rs Response, rule *Rule, url string, opt StoreOptions) (Freshness, Reason) {
 	d := ParseResponseDirectives(rs.Header, opt.Targets)
-	for _, check := range storingChecks {
-		if reason := check(rq, rs, &d, rule); reason != None {
-			return Freshness{}, reason
-		}
+	if reason := checkStoring(rq, rs, &d, rule); reason != None {
+		return Freshness{}, reason
 	}
 	f, source := freshness(rq, rs, &d, rule, opt)
 	if rq.Method == http.MethodPost && !(source == lifetimeExplicit && isLocatedAt(rs, url)) {
@@ -37,15 +36,18 @@ func Storable(rq Request, rs Response, rule *Rule, url string, opt StoreOptions)
 	return f, None
 }
 
-// storingChecks are the rules that need no lifetime, in order; the first reason counts.
-var storingChecks = [...]func(rq Request, rs Response, d *ResponseDirectives, rule *Rule) Reason{
-	checkMethod, checkStatus, checkBypass, checkPart, checkNoStore, checkPrivate, checkErrorStatus, checkAuthorization,
-	checkSetCookie, checkVary, checkEventStream,
+// checkStoring applies the rules that need no lifetime, in order; the first reason counts. They are called by name, and not out of a
+// table, so that d stays on the stack.
+func checkStoring(rq Request, rs Response, d *ResponseDirectives, rule *Rule) Reason {
+	return cmp.Or(
+		checkMethod(rq, rs), checkStatus(rs, d), checkBypass(rule), checkPart(rs), checkNoStore(rq, d, rule), checkPrivate(d, rule),
+		checkErrorStatus(rs, rule), checkAuthorization(rq, d, rule), checkSetCookie(rs, d, rule), checkVary(rq, rs, d), checkEventStream(rs, d),
+	)
 }
 
 // checkMethod is section 3: the method is understood. HEAD may only update, and POST is looked at again when the lifetime is
 // known: only of a success does Content-Location say that a GET would be answered the same (RFC 9110 section 8.7).
-func checkMethod(rq Request, rs Response, _ *ResponseDirectives, _ *Rule) Reason {
+func checkMethod(rq Request, rs Response) Reason {
 	switch {
 	case rq.Method == http.MethodGet:
 		return None
@@ -57,7 +59,7 @@ func checkMethod(rq Request, rs Response, _ *ResponseDirectives, _ *Rule) Reason
 
 // checkStatus is section 3: the status is final, and understood where must-understand asks for it. 304 is never stored as
 // itself, and what is not a status of HTTP is nothing that we could understand.
-func checkStatus(_ Request, rs Response, d *ResponseDirectives, _ *Rule) Reason {
+func checkStatus(rs Response, d *ResponseDirectives) Reason {
 	switch {
 	case rs.Status < 200 || rs.Status > 599 || rs.Status == http.StatusNotModified:
 		return StatusNotStored
@@ -68,7 +70,7 @@ func checkStatus(_ Request, rs Response, d *ResponseDirectives, _ *Rule) Reason 
 }
 
 // checkBypass is for a rule that looks at the response: one that does not has kept the request away from the cache altogether.
-func checkBypass(_ Request, _ Response, _ *ResponseDirectives, rule *Rule) Reason {
+func checkBypass(rule *Rule) Reason {
 	if rule.Bypass {
 		return Bypass
 	}
@@ -76,7 +78,7 @@ func checkBypass(_ Request, _ Response, _ *ResponseDirectives, rule *Rule) Reaso
 }
 
 // checkPart is section 3.3: a 206 says which one range it holds, and of how much, and its Content-Length agrees.
-func checkPart(_ Request, rs Response, _ *ResponseDirectives, _ *Rule) Reason {
+func checkPart(rs Response) Reason {
 	if rs.Status != http.StatusPartialContent {
 		return None
 	}
@@ -92,7 +94,7 @@ func checkPart(_ Request, rs Response, _ *ResponseDirectives, _ *Rule) Reason {
 
 // checkNoStore is sections 5.2.1.5 and 5.2.2.5. must-understand lifts the response's no-store for a status that we understand
 // (section 5.2.2.3), which checkStatus has made sure of.
-func checkNoStore(rq Request, _ Response, d *ResponseDirectives, rule *Rule) Reason {
+func checkNoStore(rq Request, d *ResponseDirectives, rule *Rule) Reason {
 	switch {
 	case rq.Directives.NoStore:
 		return RequestNoStore
@@ -103,7 +105,7 @@ func checkNoStore(rq Request, _ Response, d *ResponseDirectives, rule *Rule) Rea
 }
 
 // checkPrivate is section 5.2.2.7.
-func checkPrivate(_ Request, _ Response, d *ResponseDirectives, rule *Rule) Reason {
+func checkPrivate(d *ResponseDirectives, rule *Rule) Reason {
 	if d.Private && !rule.Ignore.Has(IgnorePrivate) {
 		return Private
 	}
@@ -112,7 +114,7 @@ func checkPrivate(_ Request, _ Response, d *ResponseDirectives, rule *Rule) Reas
 
 // checkErrorStatus keeps errors out that a client can provoke and others would then see (cache poisoning), unless a rule wants
 // them, and those that no rule can let in.
-func checkErrorStatus(_ Request, rs Response, _ *ResponseDirectives, rule *Rule) Reason {
+func checkErrorStatus(rs Response, rule *Rule) Reason {
 	switch {
 	case rs.Status < 400 || negativeStatus(rs.Status):
 		return None
@@ -123,7 +125,7 @@ func checkErrorStatus(_ Request, rs Response, _ *ResponseDirectives, rule *Rule)
 }
 
 // checkAuthorization is section 3.5.
-func checkAuthorization(rq Request, _ Response, d *ResponseDirectives, rule *Rule) Reason {
+func checkAuthorization(rq Request, d *ResponseDirectives, rule *Rule) Reason {
 	switch {
 	case !hasCredentials(rq), d.Public, rule.Ignore.Has(IgnoreAuthorization):
 		return None
@@ -134,7 +136,7 @@ func checkAuthorization(rq Request, _ Response, d *ResponseDirectives, rule *Rul
 }
 
 // checkSetCookie keeps one client's cookies from the next, unless the fields that set them will not be stored.
-func checkSetCookie(_ Request, rs Response, d *ResponseDirectives, rule *Rule) Reason {
+func checkSetCookie(rs Response, d *ResponseDirectives, rule *Rule) Reason {
 	if rule.Ignore.Has(IgnoreSetCookie) || rule.StripCookies {
 		return None
 	}
@@ -148,7 +150,7 @@ func checkSetCookie(_ Request, rs Response, d *ResponseDirectives, rule *Rule) R
 
 // checkVary is section 4.1: nothing ever selects a response with "Vary: *", nor one whose Vary we cannot read, or may not store,
 // or which nominates what the selection does not show.
-func checkVary(rq Request, rs Response, d *ResponseDirectives, _ *Rule) Reason {
+func checkVary(rq Request, rs Response, d *ResponseDirectives) Reason {
 	if n := ParseVary(rs.Header); n == NominationStar || d.unshared("Vary") || n.hides(rq.Header) {
 		return VaryStar
 	}
@@ -156,7 +158,7 @@ func checkVary(rq Request, rs Response, d *ResponseDirectives, _ *Rule) Reason {
 }
 
 // checkEventStream keeps out streams that have no end, unless the origin itself says how long they are fresh.
-func checkEventStream(_ Request, rs Response, d *ResponseDirectives, _ *Rule) Reason {
+func checkEventStream(rs Response, d *ResponseDirectives) Reason {
 	media, _, _ := strings.Cut(rs.Header.Get("Content-Type"), ";")
 	if !strings.EqualFold(trimSpace(media), "text/event-stream") {
 		return None

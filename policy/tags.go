@@ -75,7 +75,8 @@ func (t *TagTemplate) expand(in *MatchInput, host string, response http.Header) 
 	if len(t.parts) == 1 && t.parts[0].kind == tagText {
 		return t.parts[0].text, true
 	}
-	var tag []byte
+	var text [maxTagLen]byte
+	tag := text[:0]
 	for _, p := range t.parts {
 		value := p.text
 		switch p.kind {

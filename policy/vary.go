@@ -29,7 +29,8 @@ func ParseVary(h http.Header) Nomination {
 	if len(lines) == 0 {
 		return ""
 	}
-	var names []string
+	var few [8]string // what a usual Vary nominates costs nothing but the text
+	names := few[:0]
 	for _, line := range lines {
 		for name := range strings.SplitSeq(line, ",") {
 			name = trimSpace(name)
@@ -39,7 +40,7 @@ func ParseVary(h http.Header) Nomination {
 			if name == "*" || !isToken(name) {
 				return NominationStar
 			}
-			names = append(names, strings.ToLower(name))
+			names = append(names, lowerName(name))
 		}
 	}
 	slices.Sort(names)
@@ -86,7 +87,26 @@ func (n Nomination) hides(h http.Header) bool {
 	return false
 }
 
-// canonicalName returns the canonical form of a lower-case field name, without allocating for those that are nominated most.
+// lowerName returns a field name in lower case, without allocating for those that are nominated most.
+func lowerName(name string) string {
+	switch name {
+	case "Accept-Encoding":
+		return "accept-encoding"
+	case "Accept-Language":
+		return "accept-language"
+	case "Accept":
+		return "accept"
+	case "Origin":
+		return "origin"
+	case "Cookie":
+		return "cookie"
+	case "User-Agent":
+		return "user-agent"
+	}
+	return strings.ToLower(name)
+}
+
+// canonicalName is its inverse: the canonical form of a lower-case name.
 func canonicalName(name string) string {
 	switch name {
 	case "accept-encoding":

@@ -144,7 +144,29 @@ func (j *journey) modifyResponse(res *http.Response) error {
 	if _, ok := res.Header["Content-Type"]; !ok {
 		j.w.Header()["Content-Type"] = nil // an absent Content-Type stays absent: net/http would guess one
 	}
+	if !isEventStream(res.Header) { // ReverseProxy has to see its type, and then flushes the head at once
+		moveFields(j.w.Header(), res.Header)
+	}
 	return nil
+}
+
+// moveFields gives the client's response the fields, with one allocation for all values: ReverseProxy, which would copy them right after,
+// makes one for each. Those that are there already, from a handler around ours, are left to it: it adds to them. The values are copied
+// because that handler may write to them, while what is stored has them too.
+func moveFields(to, from http.Header) {
+	n := 0
+	for _, values := range from {
+		n += len(values)
+	}
+	lines := make([]string, 0, n)
+	for name, values := range from {
+		if _, there := to[name]; !there {
+			first := len(lines)
+			lines = append(lines, values...)
+			to[name] = lines[first:len(lines):len(lines)]
+			delete(from, name)
+		}
+	}
 }
 
 // fail is ReverseProxy's ErrorHandler: RoundTrip gave no response.

@@ -33,6 +33,7 @@ type fill struct {
 	id     string // names this very fill for singleflight
 	x      exchange
 	out    *http.Request
+	trace  httptrace.ClientTrace // of out
 	cancel context.CancelFunc
 	leader *journey
 	ready  chan struct{} // closed when the leader has made the request
@@ -280,16 +281,14 @@ func (f *fill) changed() {
 // prepare makes the shared request out of the leader's: detached from its client, with our question instead of its own.
 func (f *fill) prepare(out *http.Request) {
 	ctx, cancel := context.WithCancel(f.t.h.stop)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
-			f.hint(interim{status, http.Header(header).Clone()}, out.Context())
-			return nil
-		},
-	})
+	f.trace.Got1xxResponse = func(status int, header textproto.MIMEHeader) error {
+		f.hint(interim{status, http.Header(header).Clone()}, out.Context())
+		return nil
+	}
 	f.mu.Lock()
 	f.cancel = cancel
 	f.mu.Unlock()
-	f.out = out.WithContext(ctx) // the leader has no further use for its fields
+	f.out = out.WithContext(httptrace.WithClientTrace(ctx, &f.trace)) // the leader has no further use for its fields
 	f.x.askForAll(f.out.Header)
 	close(f.ready)
 }

@@ -6,11 +6,38 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"cacheproxy/policy"
 )
+
+// meddler is the writer of a handler around ours that writes to the fields it is given.
+type meddler struct{ *httptest.ResponseRecorder }
+
+func (m meddler) WriteHeader(status int) {
+	m.Header()["X-Two"][0] = "changed"
+	m.ResponseRecorder.WriteHeader(status)
+}
+
+// What a handler around ours has set is added to, and what is stored is the origin's alone.
+func TestFieldsOfAHandlerAround(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h["Cache-Control"], h["Link"], h["X-Two"] = []string{"max-age=60"}, []string{"</a>"}, []string{"1", "2"}
+	})
+	w := httptest.NewRecorder()
+	w.Header()["Link"] = []string{"</b>"}
+	r.h.ServeHTTP(meddler{w}, httptest.NewRequest("GET", "http://example.com/", nil))
+	if h := w.Result().Header; !slices.Equal(h["Link"], []string{"</b>", "</a>"}) || !slices.Equal(h["X-Two"], []string{"changed", "2"}) {
+		t.Errorf("a miss has %q", h)
+	}
+	e, ok := r.h.opt.Store.LookupNear(policy.Key{URL: "http://example.com/"}, nil)
+	if !ok || !slices.Equal(e.Header()["Link"], []string{"</a>"}) || !slices.Equal(e.Header()["X-Two"], []string{"1", "2"}) {
+		t.Errorf("%v: %q", ok, e.Header())
+	}
+}
 
 // A body that ends short of its Content-Length is not stored, and not taken for the whole.
 func TestShortBodyIsNotStored(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -27,8 +26,8 @@ func (h *Handler) Leave() { h.leave() }
 
 // isEventStream reports whether a response is one of server-sent events.
 func isEventStream(h http.Header) bool {
-	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	return err == nil && kind == "text/event-stream"
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
 // eventStream is the body of such a response. It ends behind an event once leaving is done.

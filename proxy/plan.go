@@ -56,10 +56,11 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 		return nil, policy.NoFreshness
 	}
 	p.nomination = policy.ParseVary(res.Header)
-	p.selection = p.nomination.AppendSelection(nil, x.rq.Header)
+	var selection [256]byte
+	p.selection = bytes.Clone(p.nomination.AppendSelection(selection[:0], x.rq.Header))
 	p.header = policy.StoredHeader(rs, rule, x.h.policy)
 	if res.ContentLength >= 0 && bodyAllowed(p.status) && p.status != http.StatusPartialContent {
-		p.header["Content-Length"] = []string{strconv.FormatInt(res.ContentLength, 10)}
+		setLength(p.header, res.ContentLength)
 	}
 	if res.Header["Content-Encoding"] == nil {
 		p.compress = rule.Compress
@@ -75,6 +76,15 @@ func (x *exchange) plan(res *http.Response, sent, got time.Time) (*plan, policy.
 		}
 	}
 	return p, policy.None
+}
+
+// setLength sets Content-Length where it does not say so already, as it mostly does.
+func setLength(h http.Header, n int64) {
+	var buf [20]byte
+	text := strconv.AppendInt(buf[:0], n, 10)
+	if said := h["Content-Length"]; len(said) != 1 || said[0] != string(text) {
+		h["Content-Length"] = []string{string(text)}
+	}
 }
 
 // tags are those that the rule gives a response with these fields, and its own; behind them its groups. Where there are none, fields of

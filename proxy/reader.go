@@ -17,19 +17,19 @@ import (
 // are stored, as if they had come a moment later.
 func (j *journey) readFrom(f *fill, a answer, leads bool, out *http.Request) *http.Response {
 	j.told(a)
-	res := new(http.Response)
-	*res = f.head
+	r := &reader{f: f, j: j, res: f.head, out: out, end: -1}
+	res := &r.res
 	if !leads {
 		j.outcome.Stored = false // the leader's response is the one that is stored
 		res.Header = a.plan.header.Clone()
 		res.Header["Age"] = []string{strconv.FormatInt(int64(a.plan.fresh.Age(j.h.opt.Now())/time.Second), 10)}
 	}
+	r.tag = res.Header.Get("Etag")
 	res.Trailer = trailerKeys(f.head.Trailer)
 	if j.notModified(res) {
 		f.leave(j)
 		return res
 	}
-	r := &reader{f: f, j: j, res: res, out: out, end: -1}
 	j.cutRange(res, r)
 	r.attach()
 	res.Body = r
@@ -89,8 +89,9 @@ func (j *journey) cutRange(res *http.Response, r *reader) {
 type reader struct {
 	f     *fill
 	j     *journey
-	res   *http.Response // its trailers are filled in at the end
-	out   *http.Request  // its own, which a fill sends only for its leader
+	res   http.Response // whose body it is; its trailers are filled in at the end
+	tag   string        // its validator
+	out   *http.Request // its own, which a fill sends only for its leader
 	off   int64
 	end   int64         // where its range ends; -1 = at the end of the body
 	wrote bool          // since the last flush
@@ -185,8 +186,7 @@ func (r *reader) next(p []byte) (n int, wait <-chan struct{}, err error) {
 // goOn fetches the rest for this client alone, where a strong validator says that it is the rest of the same representation. It
 // reports whether there is one to read.
 func (r *reader) goOn() bool {
-	tag := r.res.Header.Get("Etag")
-	if !isStrong(tag) {
+	if !isStrong(r.tag) {
 		return false
 	}
 	out := r.out.Clone(r.j.r.Context())
@@ -196,14 +196,14 @@ func (r *reader) goOn() bool {
 		last = strconv.FormatInt(r.end-1, 10)
 	}
 	out.Header["Range"] = []string{"bytes=" + strconv.FormatInt(r.off, 10) + "-" + last}
-	out.Header["If-Range"] = []string{tag}
+	out.Header["If-Range"] = []string{r.tag}
 	res, err := r.f.x.next.RoundTrip(out)
 	if err != nil {
 		return false
 	}
 	first, end, total, ok := policy.ParseContentRange(res.Header.Get("Content-Range"))
 	whole := end == r.end-1 || r.end < 0 && end == total-1
-	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || !whole || res.Header.Get("Etag") != tag {
+	if res.StatusCode != http.StatusPartialContent || !ok || first != r.off || !whole || res.Header.Get("Etag") != r.tag {
 		_ = res.Body.Close()
 		return false
 	}

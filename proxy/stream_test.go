@@ -41,6 +41,29 @@ func TestServerSentEventsArriveAsTheyAreSent(t *testing.T) {
 	close(next)
 }
 
+// Where an event stream says how long it is, its head too comes before there is any event, and in whatever way its type is written.
+func TestTheHeadOfAnEventStreamIsNotHeldBack(t *testing.T) {
+	for _, kind := range []string{"text/event-stream", "Text/Event-Stream ;charset=utf-8", "text/event-stream; charset"} {
+		for _, control := range []string{"no-store", "max-age=60"} {
+			seen := make(chan struct{})
+			r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+				h := w.Header()
+				h["Content-Type"], h["Cache-Control"], h["Content-Length"] = []string{kind}, []string{control}, []string{"11"}
+				_ = http.NewResponseController(w).Flush()
+				<-seen // no event comes before the client has seen the head
+				_, _ = io.WriteString(w, "data: one\n\n")
+			})
+			res := r.open("/events")
+			close(seen)
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if got := res.Header.Get("Content-Type"); err != nil || string(body) != "data: one\n\n" || got != kind {
+				t.Errorf("%s, %s: %q %q %v", kind, control, got, body, err)
+			}
+		}
+	}
+}
+
 // open sends a GET and returns with the head.
 func (r *rig) open(target string, fields ...string) *http.Response {
 	r.t.Helper()

@@ -52,7 +52,8 @@ func NewEntry(d Draft) (*Entry, error) {
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("store: new entry: %w", err)
 	}
-	names := make([]string, 0, len(d.Header))
+	var usual [32]string
+	names := usual[:0]
 	for name := range d.Header {
 		names = append(names, name)
 	}
