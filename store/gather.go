@@ -18,6 +18,10 @@ type gatherer struct {
 	client redis.UniversalClient
 	alone  bool // gather nothing
 
+	// What has been used and nobody knows any more, to be used again.
+	lookups sync.Pool // *lookup
+	timers  sync.Pool // *time.Timer, none of them running
+
 	mu      sync.Mutex
 	flights int       // pipelines under way
 	waiting []*lookup // to go together, the first asked first
@@ -32,13 +36,17 @@ const (
 type lookup struct {
 	rootKey, entryKey string
 	ends              time.Time // when nobody waits for the answer any more
-
-	root   *redis.MapStringStringCmd
-	entry  *redis.StringCmd
-	failed error // of the pipeline and of no command in it: then replies look empty
+	replies
 
 	// turn is sent the lookups that this one is to send with its own, or nil when it has been answered.
 	turn chan []*lookup
+}
+
+// replies are the answer to a lookup.
+type replies struct {
+	root   *redis.MapStringStringCmd
+	entry  *redis.StringCmd
+	failed error // of the pipeline and of no command in it: then replies look empty
 }
 
 func newGatherer(client redis.UniversalClient) *gatherer {
@@ -46,10 +54,26 @@ func newGatherer(client redis.UniversalClient) *gatherer {
 	return &gatherer{client: client, alone: cluster}
 }
 
-// do answers the lookup, or returns ctx's error when that ends before. ctx has a deadline, past which it never takes.
-func (g *gatherer) do(ctx context.Context, l *lookup) error {
+// do asks for a root and an entry. It returns an error where ctx or the time for it ends before it is its turn, and never takes longer.
+func (g *gatherer) do(ctx context.Context, rootKey, entryKey string, ends time.Time) (replies, error) {
+	l, used := g.lookups.Get().(*lookup)
+	if !used {
+		l = &lookup{turn: make(chan []*lookup, 1)}
+	}
+	l.rootKey, l.entryKey, l.ends = rootKey, entryKey, ends
+	if err := g.answer(ctx, l); err != nil {
+		return replies{}, err // and nobody uses l again: it may be being sent for
+	}
+	got := l.replies
+	*l = lookup{turn: l.turn}
+	g.lookups.Put(l)
+	return got, nil
+}
+
+// answer fills in the replies.
+func (g *gatherer) answer(ctx context.Context, l *lookup) error {
 	if g.alone {
-		g.send(ctx, l)
+		g.sendAlone(ctx, l)
 		return nil
 	}
 	g.mu.Lock()
@@ -57,20 +81,43 @@ func (g *gatherer) do(ctx context.Context, l *lookup) error {
 		g.flights++
 		g.mu.Unlock()
 		defer g.next()
-		g.send(ctx, l)
+		g.sendAlone(ctx, l)
 		return nil
 	}
-	l.turn = make(chan []*lookup, 1)
-	l.ends, _ = ctx.Deadline()
+	if sooner, ok := ctx.Deadline(); ok && sooner.Before(l.ends) {
+		l.ends = sooner
+	}
 	g.waiting = append(g.waiting, l)
 	g.mu.Unlock()
-	select {
-	case batch := <-l.turn:
-		g.lead(ctx, batch)
-		return nil
-	case <-ctx.Done():
-		return g.leave(ctx, l)
+	return g.wait(ctx, l)
+}
+
+// wait waits for the lookup's turn. A context with a deadline would do the same with a timer, a channel, and a place in ctx of its own for
+// every lookup, and most of them never get to ask Redis themselves.
+func (g *gatherer) wait(ctx context.Context, l *lookup) error {
+	timer, used := g.timers.Get().(*time.Timer)
+	if left := time.Until(l.ends); used {
+		timer.Reset(left)
+	} else {
+		timer = time.NewTimer(left)
 	}
+	var batch []*lookup
+	var err error
+	select {
+	case batch = <-l.turn:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = context.DeadlineExceeded
+	}
+	timer.Stop() // after which nothing is left in its channel
+	g.timers.Put(timer)
+	if err != nil {
+		g.leave(ctx, l)
+		return err
+	}
+	g.lead(ctx, batch)
+	return nil
 }
 
 // lead sends a batch for all in it. The leader's own request alone may end early, so its end is not the batch's; but its deadline is,
@@ -89,7 +136,7 @@ func (g *gatherer) lead(ctx context.Context, batch []*lookup) {
 }
 
 // leave takes a lookup whose time is over out of those that wait. Where its turn has come meanwhile to send for others, it does.
-func (g *gatherer) leave(ctx context.Context, l *lookup) error {
+func (g *gatherer) leave(ctx context.Context, l *lookup) {
 	g.mu.Lock()
 	at := slices.Index(g.waiting, l)
 	if at >= 0 {
@@ -103,7 +150,6 @@ func (g *gatherer) leave(ctx context.Context, l *lookup) error {
 		default: // somebody sends for it, and fills it in when nobody looks any more
 		}
 	}
-	return ctx.Err()
 }
 
 // next gives the place of a pipeline that has ended to those who wait.
@@ -119,6 +165,13 @@ func (g *gatherer) next() {
 	g.waiting = slices.Delete(g.waiting, 0, n)
 	slices.SortStableFunc(batch, func(a, b *lookup) int { return b.ends.Compare(a.ends) })
 	batch[0].turn <- batch // who has the most time left
+}
+
+// sendAlone asks for one lookup until it ends, or ctx.
+func (g *gatherer) sendAlone(ctx context.Context, l *lookup) {
+	ctx, cancel := context.WithDeadline(ctx, l.ends)
+	defer cancel()
+	g.send(ctx, l)
 }
 
 // send asks for all in one pipeline.
