@@ -19,8 +19,9 @@ type gatherer struct {
 	alone  bool // gather nothing
 
 	// What has been used and nobody knows any more, to be used again.
-	lookups sync.Pool // *lookup
-	timers  sync.Pool // *time.Timer, none of them running
+	lookups  sync.Pool // *lookup
+	timers   sync.Pool // *time.Timer, none of them running
+	carriers sync.Pool // *carrier
 
 	mu      sync.Mutex
 	flights int       // pipelines under way
@@ -36,6 +37,7 @@ const (
 type lookup struct {
 	rootKey, entryKey string
 	ends              time.Time // when nobody waits for the answer any more
+	args              [4]any    // of both commands
 	replies
 
 	// turn is sent the lookups that this one is to send with its own, or nil when it has been answered.
@@ -49,9 +51,18 @@ type replies struct {
 	failed error // of the pipeline and of no command in it: then replies look empty
 }
 
+// A carrier is a pipeline, and where its commands are gathered. Whoever has sent with it leaves it, empty, to the next, since the client
+// library makes four objects of every pipeline.
+type carrier struct {
+	pipe     redis.Pipeliner
+	commands []redis.Cmder
+}
+
 func newGatherer(client redis.UniversalClient) *gatherer {
 	_, cluster := client.(*redis.ClusterClient)
-	return &gatherer{client: client, alone: cluster}
+	g := &gatherer{client: client, alone: cluster}
+	g.carriers.New = func() any { return &carrier{pipe: client.Pipeline()} }
+	return g
 }
 
 // do asks for a root and an entry. It returns an error where ctx or the time for it ends before it is its turn, and never takes longer.
@@ -176,13 +187,16 @@ func (g *gatherer) sendAlone(ctx context.Context, l *lookup) {
 
 // send asks for all in one pipeline.
 func (g *gatherer) send(ctx context.Context, batch ...*lookup) {
-	pipe := g.client.Pipeline()
+	c := g.carriers.Get().(*carrier)
 	for _, l := range batch {
-		l.root, l.entry = pipe.HGetAll(ctx, l.rootKey), pipe.Get(ctx, l.entryKey)
+		l.args = [...]any{"hgetall", &l.rootKey, "get", &l.entryKey} // addresses, since making an interface of a string copies its head
+		l.root, l.entry = redis.NewMapStringStringCmd(ctx, l.args[:2:2]...), redis.NewStringCmd(ctx, l.args[2:]...)
+		c.commands = append(c.commands, l.root, l.entry)
 	}
+	err := c.exec(ctx)
+	g.carriers.Put(c)
 	// Exec returns the first reply that is an error, such as that an entry does not exist. But a connection that could not
 	// be set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
-	_, err := pipe.Exec(ctx)
 	for _, l := range batch {
 		if l.root.Err() == err || l.entry.Err() == err { //nolint:errorlint // the very error
 			err = nil
@@ -191,4 +205,13 @@ func (g *gatherer) send(ctx context.Context, batch ...*lookup) {
 	for _, l := range batch {
 		l.failed = err
 	}
+}
+
+// exec sends the commands and forgets them.
+func (c *carrier) exec(ctx context.Context) error {
+	_ = c.pipe.BatchProcess(ctx, c.commands...) // copies them, and cannot fail
+	clear(c.commands)
+	c.commands = c.commands[:0]
+	_, err := c.pipe.Exec(ctx)
+	return err
 }
