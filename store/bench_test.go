@@ -1,9 +1,12 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -170,6 +173,36 @@ func BenchmarkRedisHitBesideGet(b *testing.B) {
 				b.ReportMetric(wall[i][len(wall[i])/2], way.name+"-ns")
 				b.ReportMetric(cpu[i][len(cpu[i])/2], way.name+"-cpu-ns")
 			}
+		})
+	}
+}
+
+// Hits in Redis by how many are asked for at once, each with a context of its own, as net/http gives each request one. Those that wait for
+// a pipeline (gather.go) go another way than those that have one.
+func BenchmarkRedisHitsAtOnce(b *testing.B) {
+	server := redistest.Start(b)
+	s := newStore(b, farOptions(dial(b, server.URL(), DialOptions{Timeout: patience})))
+	e := saved(b, s, typicalDraft(1<<10))
+	for _, askers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint(askers), func(b *testing.B) {
+			b.ReportAllocs()
+			before := processorTime(b)
+			var wg sync.WaitGroup
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			for range askers {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						ctx, leave := context.WithCancel(b.Context())
+						if s.Lookup(ctx, e.Key(), nil).Entry == nil {
+							b.Error("no hit")
+						}
+						leave()
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }

@@ -116,10 +116,8 @@ func (r *far) lookup(ctx context.Context, key policy.Key, h http.Header) Result 
 	case !r.breaker.Allow(), !r.follows():
 		return Result{Reason: policy.StoreUnavailable}
 	}
-	limited, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
 	start := time.Now()
-	result, err := r.ask(limited, key, h)
+	result, err := r.ask(ctx, key, h, start.Add(r.timeout))
 	r.metrics.RedisSeconds("lookup", time.Since(start))
 	r.settle(ctx, "lookup", err)
 	if err != nil {
@@ -128,9 +126,9 @@ func (r *far) lookup(ctx context.Context, key policy.Key, h http.Header) Result 
 	return result
 }
 
-// ask is lookup once it is clear that Redis may be asked. Keys that do not exist are no error.
-func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, error) {
-	got, err := r.read(ctx, key, h)
+// ask is lookup once it is clear that Redis may be asked, which it has until ends for. Keys that do not exist are no error.
+func (r *far) ask(ctx context.Context, key policy.Key, h http.Header, ends time.Time) (Result, error) {
+	got, err := r.read(ctx, key, h, ends)
 	if got.selected && got.nomination != got.hinted {
 		r.hints.set(key.URL, got.nomination)
 	}
@@ -145,7 +143,9 @@ func (r *far) ask(ctx context.Context, key policy.Key, h http.Header) (Result, e
 	case got.entry == nil:
 		return Result{VaryMiss: got.varyMiss}, nil
 	case got.entry.Chunked():
-		return r.fetchChunks(ctx, got.entry)
+		limited, cancel := context.WithDeadline(ctx, ends)
+		defer cancel()
+		return r.fetchChunks(limited, got.entry)
 	}
 	return Result{Entry: got.entry, Tier: TierRedis}, nil
 }
@@ -160,8 +160,8 @@ type reading struct {
 	nomination, hinted policy.Nomination // of that variant, and what was guessed
 }
 
-// read asks Redis, and changes nothing: neither there nor in what this process knows.
-func (r *far) read(ctx context.Context, key policy.Key, h http.Header) (reading, error) {
+// read asks Redis until ends, and changes nothing: neither there nor in what this process knows.
+func (r *far) read(ctx context.Context, key policy.Key, h http.Header, ends time.Time) (reading, error) {
 	var begun invalidation.Number
 	if r.table != nil {
 		begun = r.table.Head()
@@ -170,14 +170,14 @@ func (r *far) read(ctx context.Context, key policy.Key, h http.Header) (reading,
 	nomination := r.hints.get(key.URL)
 	guess := variantOf(key.Extras, nomination, nomination.AppendSelection(nil, h))
 
-	asked := lookup{rootKey: keys.root, entryKey: keys.entryKey(guess)}
-	if err := r.gather.do(ctx, &asked); err != nil {
+	replies, err := r.gather.do(ctx, keys.root, keys.entryKey(guess), ends)
+	if err != nil {
 		return reading{}, err
 	}
-	reply := asked.entry
-	root, err := asked.root.Result()
+	reply := replies.entry
+	root, err := replies.root.Result()
 	if err == nil {
-		err = asked.failed
+		err = replies.failed
 	}
 	if err != nil {
 		return misread(err)
@@ -187,7 +187,9 @@ func (r *far) read(ctx context.Context, key policy.Key, h http.Header) (reading,
 		return reading{varyMiss: len(root) > 0}, nil
 	}
 	if variant != guess {
-		reply = r.client.Get(ctx, keys.entryKey(variant))
+		limited, cancel := context.WithDeadline(ctx, ends)
+		reply = r.client.Get(limited, keys.entryKey(variant))
+		cancel()
 	}
 	block, err := reply.Bytes()
 	got := reading{selected: true, nomination: chosen.nomination, hinted: nomination}

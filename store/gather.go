@@ -18,6 +18,11 @@ type gatherer struct {
 	client redis.UniversalClient
 	alone  bool // gather nothing
 
+	// What has been used and nobody knows any more, to be used again.
+	lookups  sync.Pool // *lookup
+	timers   sync.Pool // *time.Timer, none of them running
+	carriers sync.Pool // *carrier
+
 	mu      sync.Mutex
 	flights int       // pipelines under way
 	waiting []*lookup // to go together, the first asked first
@@ -32,24 +37,54 @@ const (
 type lookup struct {
 	rootKey, entryKey string
 	ends              time.Time // when nobody waits for the answer any more
-
-	root   *redis.MapStringStringCmd
-	entry  *redis.StringCmd
-	failed error // of the pipeline and of no command in it: then replies look empty
+	args              [4]any    // of both commands
+	replies
 
 	// turn is sent the lookups that this one is to send with its own, or nil when it has been answered.
 	turn chan []*lookup
 }
 
-func newGatherer(client redis.UniversalClient) *gatherer {
-	_, cluster := client.(*redis.ClusterClient)
-	return &gatherer{client: client, alone: cluster}
+// replies are the answer to a lookup.
+type replies struct {
+	root   *redis.MapStringStringCmd
+	entry  *redis.StringCmd
+	failed error // of the pipeline and of no command in it: then replies look empty
 }
 
-// do answers the lookup, or returns ctx's error when that ends before. ctx has a deadline, past which it never takes.
-func (g *gatherer) do(ctx context.Context, l *lookup) error {
+// A carrier is a pipeline, and where its commands are gathered. Whoever has sent with it leaves it, empty, to the next, since the client
+// library makes four objects of every pipeline.
+type carrier struct {
+	pipe     redis.Pipeliner
+	commands []redis.Cmder
+}
+
+func newGatherer(client redis.UniversalClient) *gatherer {
+	_, cluster := client.(*redis.ClusterClient)
+	g := &gatherer{client: client, alone: cluster}
+	g.carriers.New = func() any { return &carrier{pipe: client.Pipeline()} }
+	return g
+}
+
+// do asks for a root and an entry. It returns an error where ctx or the time for it ends before it is its turn, and never takes longer.
+func (g *gatherer) do(ctx context.Context, rootKey, entryKey string, ends time.Time) (replies, error) {
+	l, used := g.lookups.Get().(*lookup)
+	if !used {
+		l = &lookup{turn: make(chan []*lookup, 1)}
+	}
+	l.rootKey, l.entryKey, l.ends = rootKey, entryKey, ends
+	if err := g.answer(ctx, l); err != nil {
+		return replies{}, err // and nobody uses l again: it may be being sent for
+	}
+	got := l.replies
+	*l = lookup{turn: l.turn}
+	g.lookups.Put(l)
+	return got, nil
+}
+
+// answer fills in the replies.
+func (g *gatherer) answer(ctx context.Context, l *lookup) error {
 	if g.alone {
-		g.send(ctx, l)
+		g.sendAlone(ctx, l)
 		return nil
 	}
 	g.mu.Lock()
@@ -57,20 +92,43 @@ func (g *gatherer) do(ctx context.Context, l *lookup) error {
 		g.flights++
 		g.mu.Unlock()
 		defer g.next()
-		g.send(ctx, l)
+		g.sendAlone(ctx, l)
 		return nil
 	}
-	l.turn = make(chan []*lookup, 1)
-	l.ends, _ = ctx.Deadline()
+	if sooner, ok := ctx.Deadline(); ok && sooner.Before(l.ends) {
+		l.ends = sooner
+	}
 	g.waiting = append(g.waiting, l)
 	g.mu.Unlock()
-	select {
-	case batch := <-l.turn:
-		g.lead(ctx, batch)
-		return nil
-	case <-ctx.Done():
-		return g.leave(ctx, l)
+	return g.wait(ctx, l)
+}
+
+// wait waits for the lookup's turn. A context with a deadline would do the same with a timer, a channel, and a place in ctx of its own for
+// every lookup, and most of them never get to ask Redis themselves.
+func (g *gatherer) wait(ctx context.Context, l *lookup) error {
+	timer, used := g.timers.Get().(*time.Timer)
+	if left := time.Until(l.ends); used {
+		timer.Reset(left)
+	} else {
+		timer = time.NewTimer(left)
 	}
+	var batch []*lookup
+	var err error
+	select {
+	case batch = <-l.turn:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = context.DeadlineExceeded
+	}
+	timer.Stop() // after which nothing is left in its channel
+	g.timers.Put(timer)
+	if err != nil {
+		g.leave(ctx, l)
+		return err
+	}
+	g.lead(ctx, batch)
+	return nil
 }
 
 // lead sends a batch for all in it. The leader's own request alone may end early, so its end is not the batch's; but its deadline is,
@@ -89,7 +147,7 @@ func (g *gatherer) lead(ctx context.Context, batch []*lookup) {
 }
 
 // leave takes a lookup whose time is over out of those that wait. Where its turn has come meanwhile to send for others, it does.
-func (g *gatherer) leave(ctx context.Context, l *lookup) error {
+func (g *gatherer) leave(ctx context.Context, l *lookup) {
 	g.mu.Lock()
 	at := slices.Index(g.waiting, l)
 	if at >= 0 {
@@ -103,7 +161,6 @@ func (g *gatherer) leave(ctx context.Context, l *lookup) error {
 		default: // somebody sends for it, and fills it in when nobody looks any more
 		}
 	}
-	return ctx.Err()
 }
 
 // next gives the place of a pipeline that has ended to those who wait.
@@ -121,15 +178,25 @@ func (g *gatherer) next() {
 	batch[0].turn <- batch // who has the most time left
 }
 
+// sendAlone asks for one lookup until it ends, or ctx.
+func (g *gatherer) sendAlone(ctx context.Context, l *lookup) {
+	ctx, cancel := context.WithDeadline(ctx, l.ends)
+	defer cancel()
+	g.send(ctx, l)
+}
+
 // send asks for all in one pipeline.
 func (g *gatherer) send(ctx context.Context, batch ...*lookup) {
-	pipe := g.client.Pipeline()
+	c := g.carriers.Get().(*carrier)
 	for _, l := range batch {
-		l.root, l.entry = pipe.HGetAll(ctx, l.rootKey), pipe.Get(ctx, l.entryKey)
+		l.args = [...]any{"hgetall", &l.rootKey, "get", &l.entryKey} // addresses, since making an interface of a string copies its head
+		l.root, l.entry = redis.NewMapStringStringCmd(ctx, l.args[:2:2]...), redis.NewStringCmd(ctx, l.args[2:]...)
+		c.commands = append(c.commands, l.root, l.entry)
 	}
+	err := c.exec(ctx)
+	g.carriers.Put(c)
 	// Exec returns the first reply that is an error, such as that an entry does not exist. But a connection that could not
 	// be set up, for a wrong password say, is an error of Exec alone, and leaves replies that look empty.
-	_, err := pipe.Exec(ctx)
 	for _, l := range batch {
 		if l.root.Err() == err || l.entry.Err() == err { //nolint:errorlint // the very error
 			err = nil
@@ -138,4 +205,13 @@ func (g *gatherer) send(ctx context.Context, batch ...*lookup) {
 	for _, l := range batch {
 		l.failed = err
 	}
+}
+
+// exec sends the commands and forgets them.
+func (c *carrier) exec(ctx context.Context) error {
+	_ = c.pipe.BatchProcess(ctx, c.commands...) // copies them, and cannot fail
+	clear(c.commands)
+	c.commands = c.commands[:0]
+	_, err := c.pipe.Exec(ctx)
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,14 +85,7 @@ func TestGathering(t *testing.T) {
 		ends := make(chan error, 100)
 		ask := func(ctx context.Context) {
 			go func() {
-				var l lookup
-				ctx, cancel := context.WithTimeout(ctx, time.Minute)
-				defer cancel()
-				err := g.do(ctx, &l)
-				if err == nil {
-					err = l.failed
-				}
-				ends <- err
+				ends <- g.ask(ctx, time.Minute)
 			}()
 			synctest.Wait()
 		}
@@ -153,16 +147,111 @@ func TestLeaderLeaves(t *testing.T) {
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		go func() { <-h.sent; h.let <- nil }()
-		if err := g.leave(gone, batch[0]); !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		g.leave(gone, batch[0])
 		if rest := <-batch[1].turn; rest != nil || g.inFlight() != 0 {
 			t.Errorf("%v, %d in flight", rest, g.inFlight())
 		}
 	})
 }
 
-// A Redis that stops answering takes no lookup more time than it has, the one that sends for others included.
+// A lookup waits for its turn as long as it may and no longer, or as long as its caller may, whatever those did that waited before it.
+func TestWaitingEndsInTime(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		h := newHeld()
+		defer h.Close()
+		g := newGatherer(h)
+		var wg sync.WaitGroup
+		occupy := func() {
+			for range gatherFrom {
+				wg.Go(func() { _ = g.ask(t.Context(), time.Hour) })
+			}
+			synctest.Wait()
+		}
+		free := func(pipelines int) {
+			for range pipelines {
+				h.let <- nil
+			}
+		}
+		occupy()
+		ends := func(ctx context.Context, timeout, want time.Duration, reason error) {
+			t.Helper()
+			began := time.Now()
+			if err := g.ask(ctx, timeout); !errors.Is(err, reason) || time.Since(began) != want {
+				t.Errorf("ends with %v after %v, wanted %v after %v", err, time.Since(began), reason, want)
+			}
+		}
+		for range 3 {
+			ends(t.Context(), 10*time.Millisecond, 10*time.Millisecond, context.DeadlineExceeded)
+			ends(t.Context(), 30*time.Millisecond, 30*time.Millisecond, context.DeadlineExceeded)
+			ends(t.Context(), -time.Millisecond, 0, context.DeadlineExceeded)
+
+			sooner, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+			ends(sooner, 10*time.Millisecond, 5*time.Millisecond, context.DeadlineExceeded)
+			cancel()
+			leaving, leave := context.WithCancel(t.Context())
+			time.AfterFunc(7*time.Millisecond, leave)
+			ends(leaving, 10*time.Millisecond, 7*time.Millisecond, context.Canceled)
+
+			go func() { // and one whose turn comes
+				time.Sleep(time.Millisecond)
+				free(1)
+				time.Sleep(time.Millisecond)
+				free(gatherFrom)
+			}()
+			ends(t.Context(), 10*time.Millisecond, 2*time.Millisecond, nil)
+			occupy()
+		}
+		free(gatherFrom)
+		wg.Wait()
+	})
+}
+
+// Who leaves while it is being sent for leaves nothing behind that is told to somebody else as his answer.
+func TestNobodyGetsTheAnswerOfOneWhoLeft(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		h := newHeld()
+		defer h.Close()
+		g := newGatherer(h)
+		var answered, left atomic.Int64
+		ask := func(ctx context.Context, timeout time.Duration) {
+			go func() {
+				if g.ask(ctx, timeout) == nil {
+					answered.Add(1)
+				} else {
+					left.Add(1)
+				}
+			}()
+			synctest.Wait()
+		}
+		for range gatherFrom {
+			ask(t.Context(), time.Hour)
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		for range gatherMost - 1 {
+			ask(leaving, time.Minute)
+		}
+		ask(t.Context(), time.Hour) // has the most time, and sends for them
+		h.let <- nil
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		for range gatherMost {
+			ask(t.Context(), time.Hour)
+		}
+		if n := left.Load(); n != gatherMost-1 || answered.Load() != 1 {
+			t.Fatalf("%d have left, %d are answered", n, answered.Load())
+		}
+		for _, want := range []int64{2, 3, 4, 5, 5 + gatherMost} { // who asked alone, who was left to send alone, the others
+			h.let <- nil
+			synctest.Wait()
+			if n := answered.Load(); n != want {
+				t.Errorf("%d are answered, wanted %d", n, want)
+			}
+		}
+	})
+}
+
+// A Redis that stops answering takes no lookup more time than it or its caller has, the one that sends for others included.
 func TestGatheredLookupsEndInTime(t *testing.T) {
 	bubble.Run(t, func(t *testing.T) {
 		const timeout = 50 * time.Millisecond
@@ -170,16 +259,16 @@ func TestGatheredLookupsEndInTime(t *testing.T) {
 		defer h.Close()
 		g := newGatherer(h)
 		var wg sync.WaitGroup
-		for range gatherFrom + 2*gatherMost {
+		for i := range gatherFrom + 2*gatherMost {
 			wg.Go(func() {
 				began := time.Now()
-				ctx, cancel := context.WithTimeout(t.Context(), timeout)
-				defer cancel()
-				var l lookup
-				err := g.do(ctx, &l)
-				if err == nil {
-					err = l.failed
+				ctx, own := t.Context(), timeout
+				if i%3 == 0 {
+					limited, cancel := context.WithTimeout(ctx, timeout)
+					defer cancel()
+					ctx, own = limited, time.Hour
 				}
+				err := g.ask(ctx, own)
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("ends with %v", err)
 				}
@@ -195,6 +284,15 @@ func TestGatheredLookupsEndInTime(t *testing.T) {
 			t.Errorf("%d in flight", g.inFlight())
 		}
 	})
+}
+
+// ask returns how a lookup ends that has so much time.
+func (g *gatherer) ask(ctx context.Context, timeout time.Duration) error {
+	got, err := g.do(ctx, "root", "entry", time.Now().Add(timeout))
+	if err == nil {
+		err = got.failed
+	}
+	return err
 }
 
 func (g *gatherer) inFlight() int {

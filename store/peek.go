@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"cacheproxy/policy"
 )
@@ -42,15 +43,16 @@ func (r *far) peek(ctx context.Context, key policy.Key, h http.Header) Result {
 	case !r.breaker.Allow(), !r.follows():
 		return Result{Reason: policy.StoreUnavailable}
 	}
-	limited, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	got, err := r.read(limited, key, h)
+	ends := time.Now().Add(r.timeout)
+	got, err := r.read(ctx, key, h, ends)
 	switch {
 	case err != nil:
 		return Result{Reason: policy.StoreUnavailable}
 	case got.entry == nil:
 		return Result{VaryMiss: got.varyMiss}
 	case got.entry.Chunked():
+		limited, cancel := context.WithDeadline(ctx, ends)
+		defer cancel()
 		return r.peekChunks(limited, got.entry)
 	}
 	return Result{Entry: got.entry, Tier: TierRedis}
