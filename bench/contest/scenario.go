@@ -112,7 +112,7 @@ type pace struct {
 }
 
 var (
-	full  = pace{each: time.Second, rounds: 3, longest: 39 * time.Minute}
+	full  = pace{each: time.Second, rounds: 3, longest: 32 * time.Minute}
 	short = pace{each: time.Second, rounds: 3, quick: true, longest: 290 * time.Second}
 )
 
