@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,20 +43,20 @@ func (r replica) plant(t testing.TB, n int, change func(i int, d *Draft)) {
 // left counts what is left of the planted.
 func (r replica) left(t testing.TB, pattern string) int {
 	t.Helper()
-	n := make(chan int, 100)
-	err := eachMaster(t.Context(), r.far.client, func(ctx context.Context, node *redis.Client) error {
-		keys, err := node.Keys(ctx, pattern).Result()
-		n <- len(keys)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	for end := time.Now().Add(2 * patience); ; time.Sleep(10 * time.Millisecond) {
+		var sum atomic.Int64
+		err := eachMaster(t.Context(), r.far.client, func(ctx context.Context, node *redis.Client) error {
+			keys, err := node.Keys(ctx, pattern).Result()
+			sum.Add(int64(len(keys)))
+			return err
+		})
+		if err == nil {
+			return int(sum.Load())
+		}
+		if time.Now().After(end) { // a client's view of a cluster may be that of a node which has not heard of a new master yet
+			t.Fatal(err)
+		}
 	}
-	sum := 0
-	for range len(n) {
-		sum += <-n
-	}
-	return sum
 }
 
 // A purge by pattern reads the heads of no more than what it selects, and one of a URL with filters those of its variants.
