@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -13,12 +14,13 @@ import (
 // A gauge tells how fast the processors are at the moment. Where they are virtual, whoever runs the machine may take time away without a word (steal in
 // /proc/stat stays 0), or give the other half of a core to somebody else, and what is taken counts as processor time of whoever was running: for some
 // seconds or minutes all that is measured costs half as much again. The gauge does the same small piece of work now and then, on the server's processor and
-// on another one, in the middle of what is measured there, and compares how long that takes with the least that it has ever taken.
+// on another one, in the middle of what is measured there, and compares how long that takes on the server's with the least that it has ever taken. That of
+// the other is told and not judged: whoever asks keeps it from its caches.
 //
 // Its two threads live as long as the process: one that ended would take with it the processes that were started from it (Pdeathsig).
 type gauge struct {
-	workers []chan *watch // empty = there is nothing to gauge
-	best    []float64     // by worker
+	workers []chan *watch // the server's first; empty = there is nothing to gauge
+	best    [2]float64    // of the server's: beside measurements, and when nothing else is done
 }
 
 // A watch is what the workers have to do: pieces, one each interval, until it has ended.
@@ -50,7 +52,6 @@ func newGauge(server, rest string) *gauge {
 		g.workers = append(g.workers, w)
 		go work(i, processors, w)
 	}
-	g.best = make([]float64, len(g.workers))
 	for range firstLook {
 		g.pace()
 	}
@@ -84,22 +85,30 @@ func (g *gauge) every(interval time.Duration) (end func() []float64) {
 				return nil
 			}
 		}
-		for i, us := range w.mean {
-			if g.best[i] == 0 || us < g.best[i] {
-				g.best[i] = us
-			}
+		if len(w.mean) == 0 {
+			return nil
+		}
+		best := &g.best[0]
+		if interval == 0 {
+			best = &g.best[1]
+		}
+		if *best == 0 || w.mean[0] < *best {
+			*best = w.mean[0]
 		}
 		return w.mean
 	}
 }
 
-// lost is the share of a processor's time that was not there at some pace, of the processor that has lost more. It becomes more exact as the contest goes
-// on and the best becomes known.
-func (g *gauge) lost(pace []float64) (share float64) {
-	for i := range min(len(pace), len(g.best)) {
-		share = max(share, 1-g.best[i]/pace[i])
+// lost is the share of the server's processor's time that was not there at a pace beside a measurement, lostNow when nothing else was done. Both become more
+// exact as the contest goes on and the best becomes known.
+func (g *gauge) lost(pace []float64) float64    { return lost(g.best[0], pace) }
+func (g *gauge) lostNow(pace []float64) float64 { return lost(g.best[1], pace) }
+
+func lost(best float64, pace []float64) float64 {
+	if len(pace) == 0 {
+		return 0
 	}
-	return share
+	return max(0, 1-best/pace[0])
 }
 
 // work is worker i, on some processors.
@@ -163,7 +172,7 @@ const (
 func (c *contest) await(ctx context.Context) {
 	begun := time.Now()
 	atMost := min(longestWait, c.spare()/4) // others may have to wait too
-	for c.gauge.lost(c.gauge.pace()) > sluggish && ctx.Err() == nil && time.Since(begun) < atMost {
+	for c.gauge.lostNow(c.gauge.pace()) > sluggish && ctx.Err() == nil && time.Since(begun) < atMost {
 		select {
 		case <-ctx.Done():
 		case <-time.After(lookAgain):
@@ -178,9 +187,15 @@ func (c *contest) await(ctx context.Context) {
 // spare is how much longer than estimated the contest may still take.
 func (c *contest) spare() time.Duration { return time.Until(c.until) - c.bar.left() }
 
-// slowed says of all rounds how slow the processors were, by the best that was seen in the whole contest.
-func (c *contest) slowed() {
-	for x := range c.results.rounds() {
-		x.Slowed = c.gauge.lost(x.Pace)
+// slowed says of all rounds how slow the server's processor was, by the best of all of them.
+func (r *results) slowed() {
+	best := math.Inf(1)
+	for x := range r.rounds() {
+		if len(x.Pace) > 0 {
+			best = min(best, x.Pace[0])
+		}
+	}
+	for x := range r.rounds() {
+		x.Slowed = lost(best, x.Pace)
 	}
 }

@@ -17,22 +17,31 @@ func TestGauge(t *testing.T) {
 	}
 	least := 1.0
 	for range 20 {
-		least = min(least, g.lost(g.pace()))
+		least = min(least, g.lostNow(g.pace()))
 	}
-	if least > 0.5 || slices.Min(g.best) <= 0 || slices.Max(g.best) > 10_000 {
-		t.Errorf("at least %v of the time is lost; a piece takes %v us", least, g.best)
-	}
-	pace := slices.Clone(g.best)
-	if lost := g.lost(pace); lost != 0 {
-		t.Errorf("%v is lost at the best pace", lost)
-	}
-	pace[1] *= 2
-	if lost := g.lost(pace); lost != 0.5 {
-		t.Errorf("%v is lost where one processor takes twice as long", lost)
+	if least > 0.5 || g.best[1] <= 0 || g.best[1] > 10_000 {
+		t.Errorf("at least %v of the time is lost; a piece takes %v us", least, g.best[1])
 	}
 	end := g.watch()
 	time.Sleep(3 * beside)
-	if pace := end(); len(pace) != 2 || slices.Min(pace) <= 0 {
-		t.Errorf("beside a measurement %v", pace)
+	pace := end()
+	if len(pace) != 2 || slices.Min(pace) <= 0 || g.lost(pace) != 0 {
+		t.Errorf("beside the first measurement %v, of which %v is lost", pace, g.lost(pace))
+	}
+	if lost := g.lost([]float64{2 * pace[0], pace[1]}); lost != 0.5 {
+		t.Errorf("%v is lost where the server's processor takes twice as long", lost)
+	}
+}
+
+// How slow the rounds of a contest were is by the best of all of them.
+func TestSlowed(t *testing.T) {
+	r := &results{Scenarios: []outcome{{Rows: []row{{Rounds: []round{{Pace: []float64{60, 10}}, {}}}, {Rounds: []round{{Pace: []float64{30, 99}}}}}}}}
+	r.slowed()
+	var got []float64
+	for x := range r.rounds() {
+		got = append(got, x.Slowed)
+	}
+	if !slices.Equal(got, []float64{0.5, 0, 0}) {
+		t.Errorf("%v", got)
 	}
 }

@@ -239,7 +239,7 @@ func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*co
 		c.bar.say("There is one processor alone: nothing is pinned, and figures of servers and generators disturb each other.")
 	}
 	err = c.run(ctx, chosen)
-	c.slowed()
+	r.slowed()
 	r.Took = time.Since(begun).Round(time.Second).Seconds()
 	return r, err
 }

@@ -85,7 +85,7 @@ type round struct {
 	Busy      float64          `json:"server_busy"`         // share of its processor
 	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else on this machine has taken
 	Pace      []float64        `json:"pace_us,omitempty"`   // of a gauge's pieces, on the server's processor and another, just before or just after, the slower
-	Slowed    float64          `json:"slowed,omitempty"`    // share of a processor's time that was not there, by that
+	Slowed    float64          `json:"-"`                   // share of the server's processor's time that was not there, by that and the best of all rounds
 	Again     []string         `json:"again,omitempty"`     // why attempts before this one did not count
 	Generator float64          `json:"generator_busy"`
 	Latency   latency          `json:"latency_us"`
@@ -318,5 +318,6 @@ func readResults(dir string) (*results, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("contest: %s: %w", filepath.Join(dir, resultsFile), err)
 	}
+	r.slowed()
 	return r, nil
 }

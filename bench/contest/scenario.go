@@ -113,7 +113,7 @@ type pace struct {
 
 var (
 	full  = pace{each: time.Second, rounds: 3, longest: 32 * time.Minute}
-	short = pace{each: time.Second, rounds: 3, quick: true, longest: 290 * time.Second}
+	short = pace{each: time.Second, rounds: 3, quick: true, longest: 270 * time.Second}
 )
 
 // of are the stages and scenarios that are measured at this pace.
