@@ -157,10 +157,15 @@ func checkVary(rq Request, rs Response, d *ResponseDirectives) Reason {
 	return None
 }
 
+// IsEventStream reports whether a response is one of server-sent events. Parameters of its type that cannot be read make no difference.
+func IsEventStream(h http.Header) bool {
+	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(trimSpace(media), "text/event-stream")
+}
+
 // checkEventStream keeps out streams that have no end, unless the origin itself says how long they are fresh.
 func checkEventStream(rs Response, d *ResponseDirectives) Reason {
-	media, _, _ := strings.Cut(rs.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(trimSpace(media), "text/event-stream") {
+	if !IsEventStream(rs.Header) {
 		return None
 	}
 	if _, ok := explicitLifetime(rs, d); ok {

@@ -49,7 +49,7 @@ func (j *journey) take(a answer) (*http.Response, error) {
 	if a.res.StatusCode == http.StatusSwitchingProtocols {
 		return a.res, nil
 	}
-	if a.plan == nil && isEventStream(a.res.Header) {
+	if a.plan == nil && policy.IsEventStream(a.res.Header) {
 		a.res.Body = newEventStream(a.res.Body, j.h.leaving)
 	}
 	s := &stream{body: a.res.Body, j: j, length: a.res.ContentLength}

@@ -144,7 +144,7 @@ func (j *journey) modifyResponse(res *http.Response) error {
 	if _, ok := res.Header["Content-Type"]; !ok {
 		j.w.Header()["Content-Type"] = nil // an absent Content-Type stays absent: net/http would guess one
 	}
-	if !isEventStream(res.Header) { // ReverseProxy has to see its type, and then flushes the head at once
+	if !policy.IsEventStream(res.Header) { // ReverseProxy has to see its type, and then flushes the head at once
 		moveFields(j.w.Header(), res.Header)
 	}
 	return nil

@@ -24,12 +24,6 @@ import (
 // as before. It may be called more than once.
 func (h *Handler) Leave() { h.leave() }
 
-// isEventStream reports whether a response is one of server-sent events.
-func isEventStream(h http.Header) bool {
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
-}
-
 // eventStream is the body of such a response. It ends behind an event once leaving is done.
 type eventStream struct {
 	io.ReadCloser

@@ -43,20 +43,17 @@ func (r replica) plant(t testing.TB, n int, change func(i int, d *Draft)) {
 // left counts what is left of the planted.
 func (r replica) left(t testing.TB, pattern string) int {
 	t.Helper()
-	for end := time.Now().Add(2 * patience); ; time.Sleep(10 * time.Millisecond) {
-		var sum atomic.Int64
-		err := eachMaster(t.Context(), r.far.client, func(ctx context.Context, node *redis.Client) error {
+	var sum atomic.Int64
+	// A client's view of a cluster may be that of a node which has not heard of a new master yet.
+	eventually(t, "answered by all masters", func() bool {
+		sum.Store(0)
+		return nil == eachMaster(t.Context(), r.far.client, func(ctx context.Context, node *redis.Client) error {
 			keys, err := node.Keys(ctx, pattern).Result()
 			sum.Add(int64(len(keys)))
 			return err
 		})
-		if err == nil {
-			return int(sum.Load())
-		}
-		if time.Now().After(end) { // a client's view of a cluster may be that of a node which has not heard of a new master yet
-			t.Fatal(err)
-		}
-	}
+	})
+	return int(sum.Load())
 }
 
 // A purge by pattern reads the heads of no more than what it selects, and one of a URL with filters those of its variants.

@@ -237,7 +237,7 @@ func TestDoubtEndsWhatIsHeld(t *testing.T) {
 }
 
 // eventually waits until is says so.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(2 * patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -58,10 +58,10 @@ func TestPlan(t *testing.T) {
 		}
 		return o
 	}
-	even, sure, unsure, slow := []float64{10, 20, 10}, []float64{30, 60.5, 30}, []float64{15, 60, 15}, []float64{10, 10, 10}
+	even, sure, unsure := []float64{10, 20, 10}, []float64{30, 60.5, 30}, []float64{15, 60, 15}
 	disturbed := rows(even, sure, sure)
 	for i := range disturbed.Rows[:3] {
-		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: slow[0] * float64(1+10*i), Slowed: 1})
+		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: float64(10 + 100*i), Slowed: 1})
 	}
 	for name, c := range map[string]struct {
 		pace  pace
@@ -107,10 +107,8 @@ func TestUncertainty(t *testing.T) {
 	if u := uncertainty([]float64{1}); !math.IsInf(u, 1) {
 		t.Error("one figure is sure to", u)
 	}
-	four, sixteen := uncertainty([]float64{1, 1.2, 1, 1.2}), 0.0
-	for range 4 {
-		sixteen += uncertainty([]float64{1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1, 1.2}) / 4
-	}
+	figures := []float64{1, 1.2, 1, 1.2}
+	four, sixteen := uncertainty(figures), uncertainty(slices.Repeat(figures, 4))
 	if four < 0.05 || four > 0.08 || sixteen < 0.4*four || sixteen > 0.55*four {
 		t.Errorf("of four figures %v, of sixteen %v", four, sixteen)
 	}
