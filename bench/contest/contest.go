@@ -125,11 +125,7 @@ func (c *contest) fixed(st *stage, sc *scenario) (all []*entry) {
 // stage starts what it needs, goes through its scenarios, and stops all of it, whatever happens.
 func (c *contest) stage(ctx context.Context, st *stage) error {
 	entries := c.entries(st)
-	defer func() {
-		for _, e := range entries {
-			c.end(e)
-		}
-	}()
+	defer func() { c.end(entries...) }()
 	objects := uint64(1)
 	for i := range st.scenarios {
 		objects = max(objects, st.scenarios[i].keys)
@@ -143,18 +139,24 @@ func (c *contest) stage(ctx context.Context, st *stage) error {
 		}
 		c.bar.add(startTime)
 	}
-	for i := range st.scenarios {
-		if err := c.scenario(ctx, st, &st.scenarios[i], entries); err != nil {
-			return fmt.Errorf("scenario %s: %w", st.scenarios[i].name, err)
+	together := 1
+	if st.turns {
+		together = len(st.scenarios)
+	}
+	for some := range slices.Chunk(st.scenarios, together) {
+		if err := c.scenarios(ctx, st, some, entries); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// end stops an entry. One that does not end well is told of; its figures stand.
-func (c *contest) end(e *entry) {
-	if err := errors.Join(e.stop(), e.remove()); err != nil {
-		c.bar.say("%s: %v", e.c.name, err)
+// end stops entries. One that does not end well is told of; its figures stand.
+func (c *contest) end(entries ...*entry) {
+	for _, e := range entries {
+		if err := errors.Join(e.stop(), e.remove()); err != nil {
+			c.bar.say("%s: %v", e.c.name, err)
+		}
 	}
 }
 
@@ -179,48 +181,39 @@ func (c *contest) startEntry(ctx context.Context, e *entry, sc *scenario, object
 	return nil
 }
 
-// scenario measures all entries in one.
-func (c *contest) scenario(ctx context.Context, st *stage, sc *scenario, entries []*entry) error {
-	entries = slices.Clone(entries)
-	for _, e := range c.fixed(st, sc) {
-		if err := c.startEntry(ctx, e, sc, 1); err != nil {
-			return err
-		}
-		defer c.end(e)
-		entries = append(entries, e)
-	}
-	rates := sc.rates
-	if len(rates) == 0 {
-		rates = []float64{0}
-	}
-	o := outcome{Name: sc.name, Title: sc.title, Hits: sc.hits()}
-	takes := c.takes(st, sc) / time.Duration(len(entries)*(len(rates)*c.pace.rounds+1)) // a part for warming up
-	for _, e := range entries {
-		c.bar.begin(sc.name + ", warming up " + e.c.name)
-		lacks, err := c.warmed(ctx, st, sc, e)
-		if err != nil {
-			return err
-		}
-		c.bar.add(takes)
-		for _, rate := range rates {
-			o.Rows = append(o.Rows, row{Contestant: e.c.name, Variant: e.variant(), Offered: rate, Lacks: lacks})
-		}
-	}
-	p := &plan{c: c, sc: sc, o: &o, takes: takes}
-	for rows := p.next(); len(rows) > 0; rows = p.next() {
-		for _, i := range c.random.Perm(len(rows)) { // nobody comes always behind the same one
-			r, e := &o.Rows[rows[i]], entries[rows[i]/len(rates)]
-			c.bar.begin(fmt.Sprintf("%s, round %d: %s", sc.name, p.n, r.label()))
-			one, err := c.best(ctx, sc, func() (*round, error) { return c.measure(ctx, st, sc, e, r) })
-			if err != nil {
-				return err
+// scenarios measures all entries in some, whose rounds come by turns. What there is of them is kept when it ends early.
+func (c *contest) scenarios(ctx context.Context, st *stage, some []scenario, entries []*entry) error {
+	plans := make([]*plan, 0, len(some))
+	defer func() {
+		for _, p := range plans {
+			c.end(p.fixed...)
+			if p.n > 0 {
+				c.results.Scenarios = append(c.results.Scenarios, p.o)
 			}
-			one.Number = p.n
-			r.Rounds = append(r.Rounds, *one)
-			p.took()
+		}
+	}()
+	for i := range some {
+		p := &plan{c: c, sc: &some[i]}
+		plans = append(plans, p)
+		if err := p.prepare(ctx, st, entries); err != nil {
+			return fmt.Errorf("scenario %s: %w", p.sc.name, err)
 		}
 	}
-	c.results.Scenarios = append(c.results.Scenarios, o)
+	for n, more := 1, true; more; n++ {
+		if more = n <= c.pace.rounds; n == c.pace.rounds+1 {
+			until := time.Now().Add(c.part(plans))
+			for _, p := range plans {
+				p.until = until
+			}
+		}
+		for _, p := range plans {
+			rows := p.next()
+			if err := p.round(ctx, st, rows); err != nil {
+				return fmt.Errorf("scenario %s: %w", p.sc.name, err)
+			}
+			more = more || len(rows) > 0
+		}
+	}
 	return nil
 }
 

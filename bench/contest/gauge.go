@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +20,7 @@ import (
 // Its two threads live as long as the process: one that ended would take with it the processes that were started from it (Pdeathsig).
 type gauge struct {
 	workers []chan *watch // the server's first; empty = there is nothing to gauge
-	best    [2]float64    // of the server's: beside measurements, and when nothing else is done
+	paces   [2][]float64  // that were seen of the server's: beside measurements, and when nothing else is done
 }
 
 // A watch is what the workers have to do: pieces, one each interval, until it has ended.
@@ -28,7 +28,7 @@ type watch struct {
 	interval time.Duration
 	ended    atomic.Bool
 	done     sync.WaitGroup
-	mean     []float64 // microseconds of a piece, by worker; 0 = not known
+	took     []float64 // microseconds of a piece, by worker; 0 = not known
 }
 
 const (
@@ -36,8 +36,9 @@ const (
 	beside = 25 * time.Millisecond
 	// look is how long the processors are looked at before a measurement, one piece after the other.
 	look = 30 * time.Millisecond
-	// sluggish is the share of the time above which a measurement is not trusted.
-	sluggish = 0.25
+	// sluggish is the share of the time above which a measurement is not trusted. It is small since what servers take, who have memory to wait for, goes up
+	// much faster: where the gauge has lost a tenth they have lost a third.
+	sluggish = 0.05
 	// firstLook is how often is looked to find out what the processors can do.
 	firstLook = 10
 )
@@ -58,8 +59,8 @@ func newGauge(server, rest string) *gauge {
 	return g
 }
 
-// watch begins to look at the processors. The function that it returns ends that, and returns how many microseconds a piece took meanwhile, on the average,
-// on the server's processor and on another; nil = that is not known.
+// watch begins to look at the processors. The function that it returns ends that, and returns how many microseconds a piece took meanwhile (a quarter of
+// them less), on the server's processor and on another; nil = that is not known.
 func (g *gauge) watch() func() []float64 { return g.every(beside) }
 
 // pace is the same, of this moment.
@@ -72,7 +73,7 @@ func (g *gauge) pace() []float64 {
 }
 
 func (g *gauge) every(interval time.Duration) (end func() []float64) {
-	w := &watch{interval: interval, mean: make([]float64, len(g.workers))}
+	w := &watch{interval: interval, took: make([]float64, len(g.workers))}
 	w.done.Add(len(g.workers))
 	for _, worker := range g.workers {
 		worker <- w
@@ -80,35 +81,44 @@ func (g *gauge) every(interval time.Duration) (end func() []float64) {
 	return func() []float64 {
 		w.ended.Store(true)
 		w.done.Wait()
-		for _, us := range w.mean {
+		for _, us := range w.took {
 			if us <= 0 {
 				return nil
 			}
 		}
-		if len(w.mean) == 0 {
+		if len(w.took) == 0 {
 			return nil
 		}
-		best := &g.best[0]
+		seen := &g.paces[0]
 		if interval == 0 {
-			best = &g.best[1]
+			seen = &g.paces[1]
 		}
-		if *best == 0 || w.mean[0] < *best {
-			*best = w.mean[0]
-		}
-		return w.mean
+		*seen = append(*seen, w.took[0])
+		return w.took
 	}
 }
 
 // lost is the share of the server's processor's time that was not there at a pace beside a measurement, lostNow when nothing else was done. Both become more
 // exact as the contest goes on and the best becomes known.
-func (g *gauge) lost(pace []float64) float64    { return lost(g.best[0], pace) }
-func (g *gauge) lostNow(pace []float64) float64 { return lost(g.best[1], pace) }
+func (g *gauge) lost(pace []float64) float64    { return lost(atBest(g.paces[0]), pace) }
+func (g *gauge) lostNow(pace []float64) float64 { return lost(atBest(g.paces[1]), pace) }
 
 func lost(best float64, pace []float64) float64 {
 	if len(pace) == 0 {
 		return 0
 	}
 	return max(0, 1-best/pace[0])
+}
+
+// atBest is what a tenth of all is better than.
+func atBest(paces []float64) float64 { return quantile(paces, 10) }
+
+// quantile is what one in n is less than; 0 of nothing.
+func quantile(all []float64, n int) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(all))[len(all)/n]
 }
 
 // work is worker i, on some processors.
@@ -120,26 +130,25 @@ func work(i int, processors string, watches <-chan *watch) {
 	}
 	for w := range watches {
 		if err == nil { // else nothing is gauged
-			w.mean[i] = w.work()
+			w.took[i] = w.work()
 		}
 		w.done.Done()
 	}
 }
 
-// work does pieces until the watch has ended, and returns their mean. The first warms up the clock and the code.
+// work does pieces until the watch has ended, and returns what a quarter of them took less than. The first warms up the clock and the code.
 func (w *watch) work() float64 {
 	runtime.KeepAlive(piece())
-	n, sum := 0, time.Duration(0)
-	for n == 0 || !w.ended.Load() {
+	var all []float64
+	for len(all) == 0 || !w.ended.Load() {
 		before := threadClock()
 		runtime.KeepAlive(piece()) // so that the compiler leaves the work in
-		sum += threadClock() - before
-		n++
+		all = append(all, float64((threadClock()-before).Nanoseconds())/1000)
 		if w.interval > 0 {
 			time.Sleep(w.interval)
 		}
 	}
-	return float64(sum.Nanoseconds()) / 1000 / float64(n)
+	return quantile(all, 4)
 }
 
 func threadClock() time.Duration {
@@ -189,12 +198,13 @@ func (c *contest) spare() time.Duration { return time.Until(c.until) - c.bar.lef
 
 // slowed says of all rounds how slow the server's processor was, by the best of all of them.
 func (r *results) slowed() {
-	best := math.Inf(1)
+	var all []float64
 	for x := range r.rounds() {
 		if len(x.Pace) > 0 {
-			best = min(best, x.Pace[0])
+			all = append(all, x.Pace[0])
 		}
 	}
+	best := atBest(all)
 	for x := range r.rounds() {
 		x.Slowed = lost(best, x.Pace)
 	}

@@ -84,8 +84,8 @@ type round struct {
 	Redis     float64          `json:"redis_us,omitempty"`  // the same of its Redis, which is elsewhere
 	Busy      float64          `json:"server_busy"`         // share of its processor
 	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else on this machine has taken
-	Pace      []float64        `json:"pace_us,omitempty"`   // of a gauge's pieces, on the server's processor and another, just before or just after, the slower
-	Slowed    float64          `json:"-"`                   // share of the server's processor's time that was not there, by that and the best of all rounds
+	Pace      []float64        `json:"pace_us,omitempty"`   // of a gauge's pieces meanwhile, on the server's processor and another: a quarter of them took less
+	Slowed    float64          `json:"-"`                   // share of the server's processor's time that was not there, by that and the best tenth of all rounds
 	Again     []string         `json:"again,omitempty"`     // why attempts before this one did not count
 	Generator float64          `json:"generator_busy"`
 	Latency   latency          `json:"latency_us"`
@@ -172,7 +172,7 @@ func (r *results) rounds() iter.Seq[*round] {
 
 // ratio compares two rows round by round: what was measured within the same minute. ok is false when that is less than half of the rounds.
 func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
-	all := ratios(a, b, figure)
+	all, _ := ratios(a, b, figure)
 	if len(all) == 0 {
 		return spread{}, false
 	}
@@ -180,8 +180,9 @@ func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
 }
 
 // ratios are those of the rounds in which both rows count, without the disturbed ones where there are enough others; none when less than half count.
-func ratios(a, b *row, figure func(*round) float64) []float64 {
-	var all, quiet []float64
+// undisturbed is how many are not disturbed.
+func ratios(a, b *row, figure func(*round) float64) (all []float64, undisturbed int) {
+	var quiet []float64
 	both := 0
 	for i := range a.Rounds {
 		x := &a.Rounds[i]
@@ -201,11 +202,11 @@ func ratios(a, b *row, figure func(*round) float64) []float64 {
 	}
 	switch {
 	case len(all)*2 <= both:
-		return nil
+		return nil, 0
 	case len(quiet) >= fewest:
-		return quiet
+		return quiet, len(quiet)
 	}
-	return all
+	return all, len(quiet)
 }
 
 // void is why a row has no figure, "" when it has one.

@@ -2,17 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"time"
 )
 
-// attempts is how often a measurement is made until one was not disturbed, tolerable how much of a processor others may have taken. Where something
-// is wrong with a contestant's answers there is one more attempt, which is told.
+// attempts is how often a measurement is made until one was not disturbed, tolerable how much of a processor others may have taken: the kernel itself takes
+// a tenth where memory comes and goes quickly. Where something is wrong with a contestant's answers there is one more attempt, which is told.
 const (
-	attempts  = 2 // what a bad time is longer than, later rounds come after
-	tolerable = 0.05
+	attempts  = 2
+	tolerable = 0.15
 )
 
 // trouble is how much was in the way of a measurement: up to 1 it is tolerable.
@@ -51,15 +52,74 @@ func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round
 	return best, nil
 }
 
-// A plan says who is measured in the next round of a scenario: all in the first ones; after them those whose ratios to ours are not sure enough, and ours
-// beside them, as long as there is time.
+// A plan is how a scenario is measured: all in the first rounds; after them those whose ratios to ours are not sure enough, and ours beside them, as long as
+// there is time.
 type plan struct {
-	c     *contest
-	sc    *scenario
-	o     *outcome
-	takes time.Duration // one measurement
-	n     int           // the round
-	until time.Time     // of rounds that not everybody has
+	c       *contest
+	sc      *scenario
+	o       outcome
+	entries []*entry      // by rates those of the rows
+	fixed   []*entry      // of them those that are for this scenario alone
+	takes   time.Duration // one measurement
+	n       int           // the round
+	until   time.Time     // of rounds that not everybody has
+}
+
+// prepare starts who is for this scenario alone, and warms up all.
+func (p *plan) prepare(ctx context.Context, st *stage, entries []*entry) error {
+	c, sc := p.c, p.sc
+	p.entries = slices.Clone(entries)
+	for _, e := range c.fixed(st, sc) {
+		if err := c.startEntry(ctx, e, sc, 1); err != nil {
+			return err
+		}
+		p.fixed = append(p.fixed, e)
+		p.entries = append(p.entries, e)
+	}
+	p.o = outcome{Name: sc.name, Title: sc.title, Hits: sc.hits()}
+	parts := len(p.rates()) * c.pace.rounds
+	if sc.warms() {
+		parts++
+	}
+	p.takes = c.takes(st, sc) / time.Duration(len(p.entries)*parts)
+	for _, e := range p.entries {
+		c.bar.begin(sc.name + ", warming up " + e.c.name)
+		lacks, err := c.warmed(ctx, st, sc, e)
+		if err != nil {
+			return err
+		}
+		if sc.warms() {
+			c.bar.add(p.takes)
+		}
+		for _, rate := range p.rates() {
+			p.o.Rows = append(p.o.Rows, row{Contestant: e.c.name, Variant: e.variant(), Offered: rate, Lacks: lacks})
+		}
+	}
+	return nil
+}
+
+// rates are those that are offered; none is offered where the loop is closed.
+func (p *plan) rates() []float64 {
+	if len(p.sc.rates) == 0 {
+		return []float64{0}
+	}
+	return p.sc.rates
+}
+
+// round measures some rows.
+func (p *plan) round(ctx context.Context, st *stage, rows []int) error {
+	for _, i := range p.c.random.Perm(len(rows)) { // nobody comes always behind the same one
+		r, e := &p.o.Rows[rows[i]], p.entries[rows[i]/len(p.rates())]
+		p.c.bar.begin(fmt.Sprintf("%s, round %d: %s", p.sc.name, p.n, r.label()))
+		one, err := p.c.best(ctx, p.sc, func() (*round, error) { return p.c.measure(ctx, st, p.sc, e, r) })
+		if err != nil {
+			return err
+		}
+		one.Number = p.n
+		r.Rounds = append(r.Rounds, *one)
+		p.took()
+	}
+	return nil
 }
 
 const (
@@ -86,9 +146,6 @@ func (p *plan) next() (rows []int) {
 	if p.c.pace.quick || p.n > mostRounds || p.sc.kind == byStampede || p.sc.kind == byRestart {
 		return nil
 	}
-	if p.n == p.c.pace.rounds+1 {
-		p.until = time.Now().Add(p.part())
-	}
 	rows = p.o.unsure()
 	if time.Now().Add(time.Duration(len(rows)) * p.takes).After(p.until) {
 		return nil
@@ -105,14 +162,17 @@ func (p *plan) took() {
 	}
 }
 
-// part is how much of what there is to spare this scenario may take, by what it has taken of all that was planned and is not done.
-func (p *plan) part() time.Duration {
-	own := p.takes * time.Duration(len(p.o.Rows)*p.c.pace.rounds)
-	spare := p.c.spare()
-	return min(spare, time.Duration(ahead*float64(spare)*float64(own)/float64(own+p.c.bar.left())))
+// part is how much of what there is to spare these plans may take, by what they have taken of all that was planned and is not done.
+func (c *contest) part(plans []*plan) time.Duration {
+	own := time.Duration(0)
+	for _, p := range plans {
+		own += p.takes * time.Duration(len(p.o.Rows)*c.pace.rounds)
+	}
+	spare := c.spare()
+	return min(spare, time.Duration(ahead*float64(spare)*float64(own)/float64(own+c.bar.left())))
 }
 
-// unsure are the rows whose ratios to ours are not sure, and those that they are compared with.
+// unsure are the rows whose ratios to ours are not sure, or of too few quiet rounds, and those that they are compared with.
 func (o *outcome) unsure() (rows []int) {
 	for i := range o.Rows {
 		r := &o.Rows[i]
@@ -120,8 +180,8 @@ func (o *outcome) unsure() (rows []int) {
 		if r.Lacks != "" || base == nil || base == r {
 			continue
 		}
-		all := ratios(r, base, (*round).cpu)
-		if len(all) == 0 || uncertainty(all) <= sure { // none: it does not count, and will not
+		all, quiet := ratios(r, base, (*round).cpu)
+		if len(all) == 0 || quiet >= fewest && uncertainty(all) <= sure { // none: it does not count, and will not
 			continue
 		}
 		rows = append(rows, i)

@@ -26,7 +26,7 @@ func TestBest(t *testing.T) {
 		again int
 	}{
 		"at once":             {byWrk, time.Hour, []func() (*round, error){disturbed(0.01)}, 1, 0.01, "", 0},
-		"the least disturbed": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), disturbed(0.1)}, 2, 0.1, "", 0},
+		"the least disturbed": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), disturbed(0.2)}, 2, 0.2, "", 0},
 		"until it is quiet":   {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), disturbed(0.02)}, 2, 0.02, "", 0},
 		"no time":             {byWrk, 0, []func() (*round, error){disturbed(0.3)}, 1, 0.3, "", 0},
 		"restarts":            {byRestart, time.Hour, []func() (*round, error){disturbed(0.3)}, 1, 0.3, "", 0},
@@ -51,14 +51,18 @@ func TestBest(t *testing.T) {
 
 // After the first rounds those are measured again whose ratios are not sure, with ours beside them, as long as there is time.
 func TestPlan(t *testing.T) {
-	rows := func(figures ...[]float64) *outcome {
-		o := &outcome{Rows: []row{{Contestant: ours}, {Contestant: "a"}, {Contestant: "b"}, {Contestant: "c", Lacks: "it did not start"}}}
+	rows := func(figures ...[]float64) outcome {
+		o := outcome{Rows: []row{{Contestant: ours}, {Contestant: "a"}, {Contestant: "b"}, {Contestant: "c", Lacks: "it did not start"}}}
 		for i, of := range figures {
 			o.Rows[i].Rounds = rounds(of...)
 		}
 		return o
 	}
 	even, sure, unsure := []float64{10, 20, 10}, []float64{30, 60.5, 30}, []float64{15, 60, 15}
+	slow := rows(even, sure, sure)
+	for i := range slow.Rows[:3] {
+		slow.Rows[i].Rounds[1].Slowed = 1
+	}
 	disturbed := rows(even, sure, sure)
 	for i := range disturbed.Rows[:3] {
 		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: float64(10 + 100*i), Slowed: 1})
@@ -66,7 +70,7 @@ func TestPlan(t *testing.T) {
 	for name, c := range map[string]struct {
 		pace  pace
 		sc    scenario
-		o     *outcome
+		o     outcome
 		n     int // rounds that were
 		spare time.Duration
 		want  []int
@@ -76,6 +80,7 @@ func TestPlan(t *testing.T) {
 		"one is unsure":      {full, scenario{}, rows(even, sure, unsure), 3, time.Hour, []int{2, 0}},
 		"all are sure":       {full, scenario{}, rows(even, sure, sure), 3, time.Hour, nil},
 		"but in a bad time":  {full, scenario{}, disturbed, 4, time.Hour, nil},
+		"too few are quiet":  {full, scenario{}, slow, 3, time.Hour, []int{1, 0, 2}},
 		"one does not count": {full, scenario{}, rows(even, sure, []float64{-1, -1, 1}), 3, time.Hour, nil},
 		"no time":            {full, scenario{}, rows(even, sure, unsure), 3, 0, nil},
 		"enough":             {full, scenario{}, rows(even, sure, unsure), mostRounds, time.Hour, nil},
@@ -90,15 +95,18 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A scenario gets its part of what is to spare, and some more.
+// Scenarios get their part of what is to spare, and some more.
 func TestPart(t *testing.T) {
 	c := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now, total: 90 * time.Second}, until: time.Now().Add(190 * time.Second)}
-	p := &plan{c: c, o: &outcome{Rows: make([]row, 1)}, takes: 10 * time.Second / 3}
-	if part := p.part().Seconds(); part < 14 || part > 16 { // a tenth of 100 s, and half of that
+	p := &plan{c: c, o: outcome{Rows: make([]row, 1)}, takes: 10 * time.Second / 3}
+	if part := c.part([]*plan{p}).Seconds(); part < 14 || part > 16 { // a tenth of 100 s, and half of that
 		t.Errorf("%v s", part)
 	}
+	if part := c.part([]*plan{p, p}).Seconds(); part < 26 || part > 28 {
+		t.Errorf("two get %v s", part)
+	}
 	c.bar.total = 0
-	if part := p.part().Seconds(); part < 189 || part > 190 {
+	if part := c.part([]*plan{p}).Seconds(); part < 189 || part > 190 {
 		t.Errorf("the last one gets %v s", part)
 	}
 }

@@ -118,7 +118,7 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again, up to %d times, and where a row has %d undisturbed rounds the others are left out of its figures. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+	text := fmt.Sprintf("What was disturbed was measured again, up to %d times, or in later rounds, and where a row has %d undisturbed rounds the others are left out of its figures. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
 		attempts, fewest, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the server's processor was at least %.0f %% below its best", slow, 100*sluggish)
