@@ -54,6 +54,9 @@ func (c *contest) estimate(all []stage) (d time.Duration) {
 		d += c.takesToStart(st)
 		for j := range st.scenarios {
 			d += c.takes(st, &st.scenarios[j])
+			for _, e := range c.entries(st) {
+				d += st.scenarios[j].takesToWarm(e)
+			}
 		}
 	}
 	return d
@@ -63,7 +66,7 @@ func (c *contest) takesToStart(st *stage) time.Duration {
 	return time.Duration(len(c.entries(st))) * startTime
 }
 
-// takes is how long one scenario will.
+// takes is how long it takes to measure one scenario.
 func (c *contest) takes(st *stage, sc *scenario) (d time.Duration) {
 	n := len(c.entries(st))
 	n += len(c.fixed(st, sc))
@@ -74,10 +77,15 @@ func (c *contest) takes(st *stage, sc *scenario) (d time.Duration) {
 	if sc.kind == byRestart {
 		each += startTime + time.Duration(sc.keys)*time.Second/warmingRate/2
 	}
-	if sc.warms() {
-		d += time.Duration(n) * time.Duration(sc.keys) * time.Second / warmingRate
+	return time.Duration(n*c.pace.rounds*max(1, len(sc.rates))) * each
+}
+
+// takesToWarm is how long it takes to fill one entry with what a scenario asks for.
+func (sc *scenario) takesToWarm(e *entry) time.Duration {
+	if !sc.warms() || e.c.fixed {
+		return 0
 	}
-	return d + time.Duration(n*c.pace.rounds*max(1, len(sc.rates)))*each
+	return time.Duration(sc.keys) * time.Second / warmingRate
 }
 
 // each is how long one measurement of a scenario is.

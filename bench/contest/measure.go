@@ -65,10 +65,6 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 	if err != nil {
 		return nil, err
 	}
-	busy, err := busy(e, before)
-	if err != nil {
-		return nil, err
-	}
 	time.Sleep(settling)
 	after, err := c.read(ctx, e, false)
 	if err != nil {
@@ -81,7 +77,6 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 		r.Head = seen.head
 	}
 	one := roundOf(sent, before, after)
-	one.Busy = busy
 	one.Disturbed = c.lab.disturbed(sent, before, after)
 	one.Checked = seen.checked
 	one.share(sent.Requests + seen.checked)
@@ -217,12 +212,6 @@ func lines(name string) (n int64) {
 			return n
 		}
 	}
-}
-
-// busy is the share of its processor that a server has taken until now, when its generator has just ended.
-func busy(e *entry, before counters) (float64, error) {
-	u, err := used(e.running.pids())
-	return u.sub(before.used).All.Seconds() / time.Since(before.at).Seconds(), err
 }
 
 // catchUp reads the counters again until a contestant's own has all hits, and its log all lines: some write what their threads have only now and then.

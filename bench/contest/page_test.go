@@ -97,7 +97,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{
 		"Absent: squid (not installed).",
 		"| cacheproxy | 20.0 | 2,000 |", "| nginx | 10.0 | - |",
-		"| nginx | 1,100 (1,000 to 1,200)† | 0 % | 10.0 (5.00 to 20.0) | 5.00 + 5.00 | 0.50 | 0.10 | 2.00 | 3.00 | 10 MiB | 3 |",
+		"| nginx | 1,100 (1,000 to 1,200)† | 1 % | 10.0 (5.00 to 20.0) | 5.00 + 5.00 | 0.50 | 0.10 | 2.00 | 3.00 | 10 MiB | 3 |",
 		"Not measured: nginx: it was wrong.", "Not measured: nginx at 1,000: it has no such thing.",
 		"1,100 (1,000 to 1,200) of 1,100", "| cacheproxy, access log |", "| 2.00 |", "| nginx | 0.50 | - |",
 		"![latency of mixed traffic at fixed rates, by contestant](mixed.svg)",

@@ -82,7 +82,6 @@ type round struct {
 	User      float64          `json:"user_us"`           // processor time of the server for each request, in microseconds
 	System    float64          `json:"system_us"`
 	Redis     float64          `json:"redis_us,omitempty"`  // the same of its Redis, which is elsewhere
-	Busy      float64          `json:"server_busy"`         // share of its processor
 	Disturbed float64          `json:"disturbed,omitempty"` // share of a processor that something else on this machine has taken
 	Pace      []float64        `json:"pace_us,omitempty"`   // of a gauge's pieces meanwhile, on the server's processor and another: a quarter of them took less
 	Slowed    float64          `json:"-"`                   // share of the server's processor's time that was not there, by that and the best tenth of all rounds
@@ -103,6 +102,9 @@ type round struct {
 }
 
 func (r *round) cpu() float64 { return r.User + r.System }
+
+// busy is the share of its processor that a server had to do with what was asked, while it was asked.
+func (r *round) busy() float64 { return min(1, r.RPS*r.cpu()/1e6) }
 
 // latency is in microseconds.
 type latency struct {
@@ -226,8 +228,28 @@ func (r *row) saturated() bool {
 
 // full reports whether a server was at its limit.
 func (r *row) full() bool {
-	s, ok := r.over(func(x *round) float64 { return x.Busy })
+	s, ok := r.over((*round).busy)
 	return ok && s.Median >= serverFull
+}
+
+// quiet is how many rounds count and were not disturbed.
+func (r *row) quiet() (n int) {
+	for i := range r.Rounds {
+		if x := &r.Rounds[i]; x.Void == "" && x.trouble() <= 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// memory is that of a server when the first round that counts was over: later ones come after other scenarios, of which it may have kept some.
+func (r *row) memory() int64 {
+	for i := range r.Rounds {
+		if r.Rounds[i].Void == "" {
+			return r.Rounds[i].Memory
+		}
+	}
+	return 0
 }
 
 // last is the newest round that counts; nil where none does.

@@ -77,25 +77,33 @@ func (p *plan) prepare(ctx context.Context, st *stage, entries []*entry) error {
 		p.entries = append(p.entries, e)
 	}
 	p.o = outcome{Name: sc.name, Title: sc.title, Hits: sc.hits()}
-	parts := len(p.rates()) * c.pace.rounds
-	if sc.warms() {
-		parts++
-	}
-	p.takes = c.takes(st, sc) / time.Duration(len(p.entries)*parts)
+	p.takes = c.takes(st, sc) / time.Duration(len(p.entries)*len(p.rates())*c.pace.rounds)
 	for _, e := range p.entries {
 		c.bar.begin(sc.name + ", warming up " + e.c.name)
 		lacks, err := c.warmed(ctx, st, sc, e)
 		if err != nil {
 			return err
 		}
-		if sc.warms() {
-			c.bar.add(p.takes)
-		}
+		c.bar.add(sc.takesToWarm(e))
 		for _, rate := range p.rates() {
 			p.o.Rows = append(p.o.Rows, row{Contestant: e.c.name, Variant: e.variant(), Offered: rate, Lacks: lacks})
 		}
 	}
 	return nil
+}
+
+// revive starts an entry again that has ended, and warms it up. Where that fails the measurement says so.
+func (p *plan) revive(ctx context.Context, st *stage, e *entry) error {
+	if e.running == nil || len(e.running.pids()) > 0 || p.sc.kind == byRestart {
+		return nil
+	}
+	p.c.bar.say("%s has ended by itself; it is started again", e.c.name)
+	p.c.end(e)
+	if err := p.c.startEntry(ctx, e, p.sc, max(1, p.sc.keys)); err != nil {
+		return err
+	}
+	_, err := p.c.warmed(ctx, st, p.sc, e)
+	return err
 }
 
 // rates are those that are offered; none is offered where the loop is closed.
@@ -111,6 +119,9 @@ func (p *plan) round(ctx context.Context, st *stage, rows []int) error {
 	for _, i := range p.c.random.Perm(len(rows)) { // nobody comes always behind the same one
 		r, e := &p.o.Rows[rows[i]], p.entries[rows[i]/len(p.rates())]
 		p.c.bar.begin(fmt.Sprintf("%s, round %d: %s", p.sc.name, p.n, r.label()))
+		if err := p.revive(ctx, st, e); err != nil {
+			return err
+		}
 		one, err := p.c.best(ctx, p.sc, func() (*round, error) { return p.c.measure(ctx, st, p.sc, e, r) })
 		if err != nil {
 			return err
@@ -143,6 +154,7 @@ func (p *plan) next() (rows []int) {
 		}
 		return rows
 	}
+	p.o.slowed(p.c.gauge)
 	if p.c.pace.quick || p.n > mostRounds || p.sc.kind == byStampede || p.sc.kind == byRestart {
 		return nil
 	}
@@ -194,7 +206,8 @@ func (o *outcome) unsure() (rows []int) {
 	return rows
 }
 
-// uncertainty is the standard error of the median of ratios, as a share of it, as if they were spread normally around it.
+// uncertainty is the standard error of the median of ratios, as a share of it, as if they were spread normally around it. That few may be close to each
+// other by chance is in it: as much as Student's t is above what it is of many.
 func uncertainty(all []float64) float64 {
 	if len(all) < 2 {
 		return math.Inf(1)
@@ -208,5 +221,22 @@ func uncertainty(all []float64) float64 {
 		squares += (math.Log(x) - mean) * (math.Log(x) - mean)
 	}
 	const median = 1.2533 // of the error of the mean: the square root of pi/2
-	return median * math.Sqrt(squares/float64(len(all)-1)/float64(len(all)))
+	return student(len(all)-1) * median * math.Sqrt(squares/float64(len(all)-1)/float64(len(all)))
+}
+
+// student is how much further from the mean than by the normal distribution 95 of 100 are by Student's, of so many degrees of freedom: exact to a
+// hundredth from two on.
+func student(degrees int) float64 {
+	n := float64(degrees)
+	return 1 + 1.2/n + 1.3/n/n + 2.2/n/n/n
+}
+
+// slowed says of its rounds how slow the server's processor was, by what the gauge has seen until now.
+func (o *outcome) slowed(g *gauge) {
+	for i := range o.Rows {
+		for k := range o.Rows[i].Rounds {
+			x := &o.Rows[i].Rounds[k]
+			x.Slowed = g.lost(x.Pace)
+		}
+	}
 }

@@ -61,11 +61,11 @@ func TestPlan(t *testing.T) {
 	even, sure, unsure := []float64{10, 20, 10}, []float64{30, 60.5, 30}, []float64{15, 60, 15}
 	slow := rows(even, sure, sure)
 	for i := range slow.Rows[:3] {
-		slow.Rows[i].Rounds[1].Slowed = 1
+		slow.Rows[i].Rounds[1].Pace = []float64{60, 50}
 	}
 	disturbed := rows(even, sure, sure)
 	for i := range disturbed.Rows[:3] {
-		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: float64(10 + 100*i), Slowed: 1})
+		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: float64(10 + 100*i), Pace: []float64{60, 50}})
 	}
 	for name, c := range map[string]struct {
 		pace  pace
@@ -87,7 +87,7 @@ func TestPlan(t *testing.T) {
 		"quick":              {short, scenario{}, rows(even, sure, unsure), 3, time.Hour, nil},
 		"restarts":           {full, scenario{kind: byRestart}, rows(even, sure, unsure), 3, time.Hour, nil},
 	} {
-		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, until: time.Now().Add(time.Minute + c.spare)}
+		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, gauge: &gauge{paces: [2][]float64{{50}}}, until: time.Now().Add(time.Minute + c.spare)}
 		p := &plan{c: contest, sc: &c.sc, o: c.o, takes: time.Second, n: c.n, until: time.Now().Add(c.spare)}
 		if got := p.next(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v", name, got)
@@ -117,7 +117,12 @@ func TestUncertainty(t *testing.T) {
 	}
 	figures := []float64{1, 1.2, 1, 1.2}
 	four, sixteen := uncertainty(figures), uncertainty(slices.Repeat(figures, 4))
-	if four < 0.05 || four > 0.08 || sixteen < 0.4*four || sixteen > 0.55*four {
+	if four < 0.09 || four > 0.12 || sixteen < 0.28*four || sixteen > 0.35*four {
 		t.Errorf("of four figures %v, of sixteen %v", four, sixteen)
+	}
+	for degrees, want := range map[int]float64{2: 4.303, 3: 3.182, 5: 2.571, 8: 2.306, 20: 2.086} { // from a table
+		if got := 1.96 * student(degrees); math.Abs(got-want) > 0.02 {
+			t.Errorf("of %d degrees of freedom %v, not %v", degrees, got, want)
+		}
 	}
 }

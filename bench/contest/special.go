@@ -56,7 +56,6 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 		return nil, err
 	}
 	one := roundOf(sent, before, after)
-	one.Busy = after.used.sub(before.used).All.Seconds() / after.at.Sub(before.at).Seconds()
 	one.Upstream = after.upstream.Slow - before.upstream.Slow
 	one.Checked = said.Checked
 	if one.Memory, err = resident(e.running.pids()); err != nil {

@@ -45,7 +45,7 @@ func (m *markdown) table(head []string, rows [][]string) {
 func (m *markdown) page() error {
 	m.printf("# The contest of %s\n\nMade by `make bench`", m.r.Begun.UTC().Format("2 January 2006"))
 	if m.r.Quick {
-		m.printf(" (`QUICK=1`: short and few measurements, to be looked at and not to be quoted)")
+		m.printf(" (`QUICK=1`: few scenarios, none of them measured longer, to be looked at and not to be quoted)")
 	}
 	if m.r.Partial {
 		m.printf(" (a part of it)")
@@ -87,7 +87,7 @@ func (m *markdown) setting() {
 		m.printf("Contestants on processor %s, everything else on %s. ", h.Server, h.Rest)
 	}
 	m.printf("A measurement is %g s long, or a multiple of it where that is told; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
-	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then limited by something else, the generator for the most part. %s\n\n", m.disturbed())
+	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then limited by something else, the generator for the most part. Memory is what there was after the first round. %s\n\n", m.disturbed())
 	var absent []string
 	for _, c := range m.r.Contestants {
 		if c.Absent != "" {
@@ -118,8 +118,8 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again, up to %d times, or in later rounds, and where a row has %d undisturbed rounds the others are left out of its figures. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
-		attempts, fewest, all, 100*tolerable, n)
+	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %d undisturbed rounds the others are left out of its figures (where it has fewer, the last column says so). Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+		fewest, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the server's processor was at least %.0f %% below its best", slow, 100*sluggish)
 	}
@@ -131,7 +131,7 @@ func (m *markdown) disturbed() string {
 
 // summaryColumns are the scenarios that the short table has.
 var summaryColumns = []struct{ scenario, head string }{
-	{"hit-1k-c64", "hit 1 KB"}, {"hit-64k", "hit 64 KB"}, {"zipf-100k", "hit, 100,000 keys"}, {"not-modified", "304"},
+	{"hit-1k-c64", "hit 1 KB"}, {"wrk-1k-c64", "the same, by wrk"}, {"hit-64k", "hit 64 KB"}, {"zipf-100k", "hit, 100,000 keys"}, {"not-modified", "304"},
 	{"tls-hit", "hit, TLS"}, {"http2-hit", "hit, HTTP/2"}, {"pass", "pass"}, {"miss", "miss"},
 }
 
@@ -274,7 +274,7 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	p50, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
 	p99, _ := r.over(func(x *round) float64 { return x.Latency.P99 })
 	p999, _ := r.over(func(x *round) float64 { return x.Latency.P999 })
-	busy, mark := at(func(x *round) float64 { return x.Busy }), ""
+	busy, mark := at((*round).busy), ""
 	if !r.full() && r.Offered == 0 && !restart {
 		mark = "†"
 	}
@@ -286,11 +286,14 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	if s, ok := o.compared(r, (*round).cpu); ok {
 		compared = span(s, twoDigits)
 	}
+	counted := strconv.Itoa(len(r.Rounds))
+	if n := r.quiet(); n < min(fewest, len(r.Rounds)) {
+		counted += fmt.Sprintf(" (%d quiet)", n)
+	}
 	cells := []string{
 		r.label(), asked, fmt.Sprintf("%.0f %%", 100*busy), span(cpu, microseconds),
 		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
-		span(p50, milliseconds), span(p99, milliseconds), span(p999, milliseconds), bytesOf(int64(at(func(x *round) float64 { return float64(x.Memory) }))),
-		strconv.Itoa(len(r.Rounds)),
+		span(p50, milliseconds), span(p99, milliseconds), span(p999, milliseconds), bytesOf(r.memory()), counted,
 	}
 	if r.Offered > 0 {
 		cell := "-" // it was not told apart
