@@ -42,7 +42,7 @@ func (c *contest) generator(st *stage, sc *scenario, e *entry, rate float64) gen
 // spec is what loadgen is told. Of what nobody has asked for yet it gets enough to be sure.
 func (c *contest) spec(sc *scenario, e *entry, rate float64) load.Spec {
 	const enough = 10_000_000
-	s := load.Spec{Addr: address(e.s.Port), Connections: sc.connections, Rate: rate, Poisson: true, Seed: c.lab.fresh(1)}
+	s := load.Spec{Addr: address(e.s.Port), Connections: sc.connections, Rate: rate, Poisson: true, Seed: c.lab.fresh(1), Finish: rate == 0}
 	hits := load.Pattern{Kind: sc.body, Size: sc.size, Keys: sc.keys, Zipf: sc.zipf}
 	if e.c.fixed { // to whom all keys are alike; net/http would make a body for each
 		hits.Keys, hits.Zipf = 1, 0
@@ -106,7 +106,7 @@ func arguments(s *load.Spec, mode string) []string {
 		"-json", "-mode", mode, "-addr", s.Addr, "-connections", strconv.Itoa(s.Connections), "-seed", strconv.FormatUint(s.Seed, 10),
 	}
 	if mode == "run" {
-		args = append(args, "-duration", s.Duration.String(), "-spin", s.Spin.String(), "-rate", strconv.FormatFloat(s.Rate, 'f', -1, 64), "-poisson="+strconv.FormatBool(s.Poisson))
+		args = append(args, "-duration", s.Duration.String(), "-spin", s.Spin.String(), "-rate", strconv.FormatFloat(s.Rate, 'f', -1, 64), "-poisson="+strconv.FormatBool(s.Poisson), "-finish="+strconv.FormatBool(s.Finish))
 	}
 	for _, line := range s.Header {
 		args = append(args, "-header", line)

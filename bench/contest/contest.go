@@ -26,7 +26,7 @@ type contest struct {
 
 // What things take, as far as can be told before.
 const (
-	around      = 350 * time.Millisecond // of one measurement: counters, connecting
+	around      = 250 * time.Millisecond // of one measurement: counters, connecting
 	startTime   = 1500 * time.Millisecond
 	warmingRate = 12_000 // a second
 )
@@ -90,7 +90,11 @@ func (sc *scenario) takesToWarm(e *entry) time.Duration {
 
 // each is how long one measurement of a scenario is.
 func (c *contest) each(sc *scenario) time.Duration {
-	return c.pace.each * time.Duration(max(1, sc.longer))
+	d := c.pace.each * time.Duration(max(1, sc.longer))
+	if sc.kind == byWrk || sc.kind == byH2load {
+		d = max(time.Second, d.Round(time.Second)) // they know whole seconds alone
+	}
+	return d
 }
 
 // entries are those that a stage starts, who has no cache apart. Those that lack something are among them.

@@ -181,7 +181,7 @@ func piece() uint64 {
 // Waiting for a machine that is slow at the moment.
 const (
 	lookAgain   = 500 * time.Millisecond
-	longestWait = 10 * time.Second // for one measurement
+	longestWait = 3 * time.Second // for one measurement
 )
 
 // await waits until the processors are not slow, as long as the contest has time to spare.

@@ -134,7 +134,7 @@ func (p *plan) round(ctx context.Context, st *stage, rows []int) error {
 }
 
 const (
-	mostRounds = 9
+	mostRounds = 15
 	// sure is how far a ratio may be from what more rounds would make it, most times, to be left as it is.
 	sure = 0.025
 	// ahead is how much more than its part of the time that is left a scenario may take: others may need less.

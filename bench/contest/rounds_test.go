@@ -51,6 +51,7 @@ func TestBest(t *testing.T) {
 
 // After the first rounds those are measured again whose ratios are not sure, with ours beside them, as long as there is time.
 func TestPlan(t *testing.T) {
+	three := pace{rounds: 3}
 	rows := func(figures ...[]float64) outcome {
 		o := outcome{Rows: []row{{Contestant: ours}, {Contestant: "a"}, {Contestant: "b"}, {Contestant: "c", Lacks: "it did not start"}}}
 		for i, of := range figures {
@@ -75,17 +76,17 @@ func TestPlan(t *testing.T) {
 		spare time.Duration
 		want  []int
 	}{
-		"the first":          {full, scenario{}, rows(), 0, -time.Hour, []int{0, 1, 2}},
-		"not enough yet":     {full, scenario{}, rows(even[:2], sure[:2], sure[:2]), 2, -time.Hour, []int{0, 1, 2}},
-		"one is unsure":      {full, scenario{}, rows(even, sure, unsure), 3, time.Hour, []int{2, 0}},
-		"all are sure":       {full, scenario{}, rows(even, sure, sure), 3, time.Hour, nil},
-		"but in a bad time":  {full, scenario{}, disturbed, 4, time.Hour, nil},
-		"too few are quiet":  {full, scenario{}, slow, 3, time.Hour, []int{1, 0, 2}},
-		"one does not count": {full, scenario{}, rows(even, sure, []float64{-1, -1, 1}), 3, time.Hour, nil},
-		"no time":            {full, scenario{}, rows(even, sure, unsure), 3, 0, nil},
-		"enough":             {full, scenario{}, rows(even, sure, unsure), mostRounds, time.Hour, nil},
-		"quick":              {short, scenario{}, rows(even, sure, unsure), 3, time.Hour, nil},
-		"restarts":           {full, scenario{kind: byRestart}, rows(even, sure, unsure), 3, time.Hour, nil},
+		"the first":          {three, scenario{}, rows(), 0, -time.Hour, []int{0, 1, 2}},
+		"not enough yet":     {three, scenario{}, rows(even[:2], sure[:2], sure[:2]), 2, -time.Hour, []int{0, 1, 2}},
+		"one is unsure":      {three, scenario{}, rows(even, sure, unsure), 3, time.Hour, []int{2, 0}},
+		"all are sure":       {three, scenario{}, rows(even, sure, sure), 3, time.Hour, nil},
+		"but in a bad time":  {three, scenario{}, disturbed, 4, time.Hour, nil},
+		"too few are quiet":  {three, scenario{}, slow, 3, time.Hour, []int{1, 0, 2}},
+		"one does not count": {three, scenario{}, rows(even, sure, []float64{-1, -1, 1}), 3, time.Hour, nil},
+		"no time":            {three, scenario{}, rows(even, sure, unsure), 3, 0, nil},
+		"enough":             {three, scenario{}, rows(even, sure, unsure), mostRounds, time.Hour, nil},
+		"quick":              {pace{rounds: 3, quick: true}, scenario{}, rows(even, sure, unsure), 3, time.Hour, nil},
+		"restarts":           {three, scenario{kind: byRestart}, rows(even, sure, unsure), 3, time.Hour, nil},
 	} {
 		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, gauge: &gauge{paces: [2][]float64{{50}}}, until: time.Now().Add(time.Minute + c.spare)}
 		p := &plan{c: contest, sc: &c.sc, o: c.o, takes: time.Second, n: c.n, until: time.Now().Add(c.spare)}
@@ -97,7 +98,8 @@ func TestPlan(t *testing.T) {
 
 // Scenarios get their part of what is to spare, and some more.
 func TestPart(t *testing.T) {
-	c := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now, total: 90 * time.Second}, until: time.Now().Add(190 * time.Second)}
+	three := pace{rounds: 3}
+	c := &contest{pace: three, bar: &progress{begun: time.Now(), now: time.Now, total: 90 * time.Second}, until: time.Now().Add(190 * time.Second)}
 	p := &plan{c: c, o: outcome{Rows: make([]row, 1)}, takes: 10 * time.Second / 3}
 	if part := c.part([]*plan{p}).Seconds(); part < 14 || part > 16 { // a tenth of 100 s, and half of that
 		t.Errorf("%v s", part)

@@ -72,9 +72,9 @@ var stages = []stage{
 		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
 	}},
 	{name: "keys", variants: [][]feature{nil}, scenarios: []scenario{
-		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64, longer: 2},
+		{name: "zipf-100k", title: "hit, 1 KB, Zipf over 100,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64, longer: 4},
 		{name: "pass", title: "passed through, 1 KB, nothing stored", kind: byWrk, quick: true, body: body.Pass, size: kib, keys: 1, connections: 64},
-		{name: "miss", title: "miss, 1 KB, stored", kind: byLoadgen, quick: true, body: body.Hit, size: kib, unique: true, connections: 64},
+		{name: "miss", title: "miss, 1 KB, stored", kind: byLoadgen, quick: true, body: body.Hit, size: kib, unique: true, connections: 64, longer: 3},
 		{name: "stampede", title: "1,000 requests at once for a cold key, upstream takes 1 s", kind: byStampede, body: body.Slow, size: kib, connections: 1000},
 	}},
 	{name: "tls", variants: [][]feature{{overTLS}}, tls: true, scenarios: []scenario{
@@ -84,7 +84,7 @@ var stages = []stage{
 		{name: "http2-hit", title: "hit over HTTP/2, 1 KB, 16 connections of 10 streams", kind: byH2load, body: body.Hit, size: kib, keys: 1, connections: 16},
 	}},
 	{name: "log", variants: [][]feature{nil, {accessLog}}, scenarios: []scenario{
-		{name: "log-hit", title: "hit, 1 KB, 64 connections, access log off and on", kind: byLoadgen, body: body.Hit, size: kib, keys: 1, connections: 64},
+		{name: "log-hit", title: "hit, 1 KB, 64 connections, access log off and on", kind: byLoadgen, body: body.Hit, size: kib, keys: 1, connections: 64, longer: 2},
 	}},
 	{name: "limit", variants: [][]feature{nil, {limiting}}, only: []string{"cacheproxy", "nginx", "haproxy"}, scenarios: []scenario{
 		{name: "limit-hit", title: "hit, 1 KB, 64 connections, limits off and on", kind: byLoadgen, body: body.Hit, size: kib, keys: 1, connections: 64},
@@ -94,14 +94,14 @@ var stages = []stage{
 	}},
 	{name: "mixed", variants: [][]feature{nil}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
 		{name: "mixed", title: "open loop: 90 % hits (Zipf over 100,000), 5 % misses, 5 % passed through", kind: byLoadgen,
-			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256, longer: 2,
+			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256, longer: 5,
 			rates: []float64{1_000, 2_500, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000}},
 	}},
 	{name: "million", variants: [][]feature{nil}, only: []string{"cacheproxy", "varnish"}, scenarios: []scenario{
-		{name: "zipf-1m", title: "hit, 1 KB, Zipf over 1,000,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: million, zipf: 1, connections: 64, longer: 3},
+		{name: "zipf-1m", title: "hit, 1 KB, Zipf over 1,000,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: million, zipf: 1, connections: 64, longer: 5},
 	}},
 	{name: "restart", variants: [][]feature{nil, {surviving}}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{
-		{name: "restart", title: "restarted, cold and warm: the first seconds of hits, Zipf over 100,000 keys", kind: byRestart, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64, longer: 2},
+		{name: "restart", title: "restarted, cold and warm: the first seconds of hits, Zipf over 100,000 keys", kind: byRestart, body: body.Hit, size: kib, keys: many, zipf: 1, connections: 64, longer: 5},
 	}},
 }
 
@@ -114,8 +114,8 @@ type pace struct {
 }
 
 var (
-	full  = pace{each: time.Second, rounds: 3, longest: 35 * time.Minute}
-	short = pace{each: time.Second, rounds: 3, quick: true, longest: 270 * time.Second}
+	full  = pace{each: 400 * time.Millisecond, rounds: 5, longest: 36 * time.Minute}
+	short = pace{each: 400 * time.Millisecond, rounds: 5, quick: true, longest: 270 * time.Second}
 )
 
 // of are the stages and scenarios that are measured at this pace.

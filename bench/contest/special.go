@@ -46,7 +46,7 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 	if err != nil {
 		return nil, err
 	}
-	time.Sleep(settling)
+	time.Sleep(settling(sc, e))
 	after, err := c.read(ctx, e, false)
 	if err != nil {
 		return nil, err

@@ -50,6 +50,9 @@ type Spec struct {
 	Check float64 `json:"check,omitempty"`
 	// Seed makes the same requests again.
 	Seed uint64 `json:"seed"`
+	// Finish has a closed loop end when all that was sent by then has been answered, and count it: so each request that the server has worked for counts.
+	// Elapsed is longer for that. False = what is on its way when the time is over is not counted.
+	Finish bool `json:"finish,omitempty"`
 	// Timeout is how long a server may take to answer a request that was sent. 0 = 10 s.
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
 	// Spin is how long before a request of an open loop is due the thread keeps awake, for a machine that wakes it late: OpenLoop.Oversleep. In a closed loop
@@ -98,6 +101,8 @@ func (s Spec) prepare() (Spec, error) {
 		return s, errors.New("load: a duration, a rate or a number of requests is negative")
 	case s.Duration == 0 && s.MaxRequests == 0:
 		return s, errors.New("load: neither a duration nor a number of requests ends it")
+	case s.Finish && s.Rate > 0:
+		return s, errors.New("load: an open loop does not wait for what is on its way at its end")
 	case !(s.Rate <= 1e8):
 		return s, errors.New("load: a rate of more than 1e8")
 	case !(s.Check >= 0 && s.Check <= 1):

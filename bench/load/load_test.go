@@ -68,6 +68,29 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
+// A loop that finishes counts all that has come to the server, and takes as long as the last answer.
+func TestFinish(t *testing.T) {
+	const slow = 80 * time.Millisecond
+	addr, o := origin(t, slow)
+	r := run(t, Spec{Addr: addr, Connections: 4, Duration: slow * 3 / 2, Finish: true, Patterns: []Pattern{{Kind: body.Slow, Size: 10}}})
+	if n := o.Counts().Slow; n != r.Requests || n < 8 || r.Unanswered != 0 || r.Latency.Count != n || r.Elapsed < 2*slow {
+		t.Errorf("%d requests came: %s", n, r)
+	}
+	r = run(t, Spec{Addr: addr, Connections: 4, Duration: slow * 3 / 2, Patterns: []Pattern{{Kind: body.Slow, Size: 10}}})
+	if r.Requests != 4 || r.Unanswered != 4 || r.Elapsed != slow*3/2 {
+		t.Errorf("without it: %s", r)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	r = run(t, Spec{Addr: silent.Addr().String(), Connections: 4, Duration: slow, Finish: true, Timeout: 2 * slow, Patterns: []Pattern{{Kind: body.Slow, Size: 10}}})
+	if r.Requests != 0 || r.Errors[FailTimeout] != 4 {
+		t.Errorf("nothing comes: %s", r)
+	}
+}
+
 // A server that stops for 200 ms once keeps all those waiting who come meanwhile: in an open loop they are seen, in a closed loop one per connection is.
 func TestOpenLoopCountsWaiting(t *testing.T) {
 	const rate, stall = 1000, 200 * time.Millisecond
@@ -233,6 +256,7 @@ func TestSpecsAreChecked(t *testing.T) {
 		"connections": func(s *Spec) { s.Connections = -1 },
 		"rate":        func(s *Spec) { s.Rate = -1 },
 		"check":       func(s *Spec) { s.Check = 1.5 },
+		"finish":      func(s *Spec) { s.Finish, s.Rate = true, 1 },
 		"no pattern":  func(s *Spec) { s.Patterns = nil },
 		"kind":        func(s *Spec) { s.Patterns = []Pattern{{Kind: "other"}} },
 		"size":        func(s *Spec) { s.Patterns = []Pattern{{Kind: body.Hit, Size: body.MaxSize + 1}} },

@@ -119,7 +119,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	}
 	for {
 		r.tick()
-		if r.now >= r.stop || ctx.Err() != nil || r.exhausted() && r.inFlight == 0 || r.abandoned() {
+		if r.over() || ctx.Err() != nil || r.abandoned() {
 			break
 		}
 		r.issue()
@@ -154,6 +154,14 @@ func (r *runner) connect(ctx context.Context) error {
 	return nil
 }
 
+// over reports whether all has been done.
+func (r *runner) over() bool {
+	if r.now < r.stop && !r.exhausted() {
+		return false
+	}
+	return r.inFlight == 0 || r.now >= r.stop && !r.Finish
+}
+
 // exhausted reports whether there is nothing more to send.
 func (r *runner) exhausted() bool { return r.MaxRequests > 0 && r.issued >= r.MaxRequests }
 
@@ -186,7 +194,10 @@ func (r *runner) sleep() time.Duration {
 	if r.Rate == 0 && r.Spin > 0 {
 		return 0
 	}
-	until := min(r.beat, r.stop)
+	until := r.beat
+	if r.now < r.stop {
+		until = min(until, r.stop)
+	}
 	if r.Rate > 0 && len(r.idle) > 0 && !r.exhausted() {
 		until = min(until, r.schedule.due()-r.Spin)
 	}
@@ -250,6 +261,9 @@ func (r *runner) count(c *conn) {
 // finish makes the result.
 func (r *runner) finish() (*Result, error) {
 	end := min(r.now, r.stop)
+	if r.Finish {
+		end = max(end, r.answer)
+	}
 	r.now = end
 	all := r.result
 	all.Elapsed = max(0, end-r.Warmup)

@@ -69,6 +69,7 @@ func parse(args []string, stderr io.Writer) (*command, error) {
 	f.Float64Var(&s.Rate, "rate", 0, "requests per second of an open loop; 0 = a closed loop. With -mode check: 0 = 20")
 	f.BoolVar(&s.Poisson, "poisson", false, "an open loop's requests come independently, not evenly spaced")
 	f.DurationVar(&s.Spin, "spin", 0, "how long before a request of an open loop is due not to sleep, where the machine wakes sleepers late; in a closed loop more than 0 is never to sleep")
+	f.BoolVar(&s.Finish, "finish", false, "have a closed loop end when all that was sent has been answered, and count it")
 	f.Float64Var(&s.Check, "check", 0, "the fraction of responses whose bodies are compared, from 0 to 1")
 	f.Uint64Var(&s.Seed, "seed", 1, "the same seed draws the same keys")
 	f.DurationVar(&s.Timeout, "timeout", 10*time.Second, "how long a response may take")
