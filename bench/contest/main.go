@@ -1,7 +1,7 @@
 // Command contest measures cacheproxy beside its peers: nginx, Varnish, HAProxy and others, the way a sceptic would have it.
 //
 // Everybody runs on one processor, and everything else (generators, the origin, Redis, this command) on the others. Each scenario is measured
-// in rounds: all contestants once, then all of them again, in an order that is drawn by lot, so that whatever else the machine does comes to
+// in short rounds: all contestants once, then all of them again, in an order that is drawn by lot, so that whatever else the machine does comes to
 // everybody alike; ratios are made within a round. What a request costs is the processor time of the server, from /proc, over the requests that
 // were answered: requests a second say as much about the generator as about the server. Beside every measurement somebody looks at a few
 // answers a second and compares their bodies with what they must be; and the contestant's own counter, where it has one, and the origin's must

@@ -86,7 +86,7 @@ func (m *markdown) setting() {
 	} else {
 		m.printf("Contestants on processor %s, everything else on %s. ", h.Server, h.Rest)
 	}
-	m.printf("A measurement is %g s long, or a multiple of it where that is told; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
+	m.printf("A measurement is %g s long, two to five times that where there is more to settle, and a second by wrk and h2load; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
 	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then limited by something else, the generator for the most part. Memory is what there was after the first round. %s\n\n", m.disturbed())
 	var absent []string
 	for _, c := range m.r.Contestants {
