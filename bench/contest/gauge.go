@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"runtime"
 	"slices"
 	"sync"
@@ -13,34 +12,29 @@ import (
 
 // A gauge tells how fast the processors are at the moment. Where they are virtual, whoever runs the machine may take time away without a word (steal in
 // /proc/stat stays 0), or give the other half of a core to somebody else, and what is taken counts as processor time of whoever was running: for some
-// seconds or minutes all that is measured costs half as much again. The gauge does the same small piece of work now and then, on the server's processor and
-// on another one, in the middle of what is measured there, and compares how long that takes on the server's with the least that it has ever taken. That of
-// the other is told and not judged: whoever asks keeps it from its caches.
+// seconds or minutes all that is measured costs a third or half as much again. The gauge does the same small piece of work now and then, on the server's
+// processor and on another one, in the middle of what is measured there. The lower quartile of what the pieces take counts, since others are interrupted:
+// on the server's processor it says whether two measurements can be compared, and how far from its best the machine was. That of the other is told alone.
 //
 // Its two threads live as long as the process: one that ended would take with it the processes that were started from it (Pdeathsig).
 type gauge struct {
 	workers []chan *watch // the server's first; empty = there is nothing to gauge
-	paces   [2][]float64  // that were seen of the server's: beside measurements, and when nothing else is done
+	paces   []float64     // that were seen of the server's
 }
 
-// A watch is what the workers have to do: pieces, one each interval, until it has ended.
+// A watch is what the workers have to do: pieces, one each time beside, until it has ended.
 type watch struct {
-	interval time.Duration
-	ended    atomic.Bool
-	done     sync.WaitGroup
-	took     []float64 // microseconds of a piece, by worker; 0 = not known
+	ended atomic.Bool
+	done  sync.WaitGroup
+	took  []float64 // microseconds of a piece, by worker; 0 = not known
 }
 
 const (
 	// beside is the interval beside a measurement: of a processor the gauge takes two thousandths.
 	beside = 25 * time.Millisecond
-	// look is how long the processors are looked at before a measurement, one piece after the other.
-	look = 30 * time.Millisecond
 	// sluggish is the share of the time above which a measurement is not trusted. It is small since what servers take, who have memory to wait for, goes up
 	// much faster: where the gauge has lost a tenth they have lost a third.
 	sluggish = 0.05
-	// firstLook is how often is looked to find out what the processors can do.
-	firstLook = 10
 )
 
 func newGauge(server, rest string) *gauge {
@@ -53,27 +47,13 @@ func newGauge(server, rest string) *gauge {
 		g.workers = append(g.workers, w)
 		go work(i, processors, w)
 	}
-	for range firstLook {
-		g.note(g.pace())
-	}
 	return g
 }
 
 // watch begins to look at the processors. The function that it returns ends that, and returns how many microseconds a piece took meanwhile (a quarter of
 // them less), on the server's processor and on another; nil = that is not known.
-func (g *gauge) watch() func() []float64 { return g.every(beside) }
-
-// pace is the same, of this moment.
-func (g *gauge) pace() []float64 {
-	end := g.every(0)
-	if len(g.workers) > 0 {
-		time.Sleep(look)
-	}
-	return end()
-}
-
-func (g *gauge) every(interval time.Duration) (end func() []float64) {
-	w := &watch{interval: interval, took: make([]float64, len(g.workers))}
+func (g *gauge) watch() (end func() []float64) {
+	w := &watch{took: make([]float64, len(g.workers))}
 	w.done.Add(len(g.workers))
 	for _, worker := range g.workers {
 		worker <- w
@@ -89,26 +69,13 @@ func (g *gauge) every(interval time.Duration) (end func() []float64) {
 		if len(w.took) == 0 {
 			return nil
 		}
-		if interval > 0 {
-			g.paces[0] = append(g.paces[0], w.took[0])
-		}
+		g.paces = append(g.paces, w.took[0])
 		return w.took
 	}
 }
 
-// note has a pace count by which others are judged. Of those that are taken while the contest waits for better times only the first does, or the bad times
-// would be what is normal.
-func (g *gauge) note(pace []float64) []float64 {
-	if len(pace) > 0 {
-		g.paces[1] = append(g.paces[1], pace[0])
-	}
-	return pace
-}
-
-// lost is the share of the server's processor's time that was not there at a pace beside a measurement, lostNow when nothing else was done. Both become more
-// exact as the contest goes on and the best becomes known.
-func (g *gauge) lost(pace []float64) float64    { return lost(atBest(g.paces[0]), pace) }
-func (g *gauge) lostNow(pace []float64) float64 { return lost(atBest(g.paces[1]), pace) }
+// lost is the share of the server's processor's time that was not there at a pace. It becomes more exact as the contest goes on and the best becomes known.
+func (g *gauge) lost(pace []float64) float64 { return lost(atBest(g.paces), pace) }
 
 func lost(best float64, pace []float64) float64 {
 	if len(pace) == 0 {
@@ -151,9 +118,7 @@ func (w *watch) work() float64 {
 		before := threadClock()
 		runtime.KeepAlive(piece()) // so that the compiler leaves the work in
 		all = append(all, float64((threadClock()-before).Nanoseconds())/1000)
-		if w.interval > 0 {
-			time.Sleep(w.interval)
-		}
+		time.Sleep(beside)
 	}
 	return quantile(all, 4)
 }
@@ -178,26 +143,13 @@ func piece() uint64 {
 	return a ^ b ^ c ^ d ^ e ^ f
 }
 
-// Waiting for a machine that is slow at the moment.
-const (
-	lookAgain   = 500 * time.Millisecond
-	longestWait = 3 * time.Second // for one measurement
-)
-
-// await waits until the processors are not slow, as long as the contest has time to spare.
-func (c *contest) await(ctx context.Context) {
-	begun := time.Now()
-	atMost := min(longestWait, c.spare()/4) // others may have to wait too
-	for pace := c.gauge.note(c.gauge.pace()); c.gauge.lostNow(pace) > sluggish && ctx.Err() == nil && time.Since(begun) < atMost; pace = c.gauge.pace() {
-		select {
-		case <-ctx.Done():
-		case <-time.After(lookAgain):
-		}
+// even reports whether the server's processor was as fast in one measurement as in another, whose ratio is then that of the servers, be it a good time or a bad
+// one. Where nothing was gauged it is taken to be.
+func even(x, y *round) bool {
+	if len(x.Pace) == 0 || len(y.Pace) == 0 {
+		return true
 	}
-	if waited := time.Since(begun); waited > lookAgain {
-		c.results.Waited += waited.Seconds()
-		c.bar.repeat(waited)
-	}
+	return max(x.Pace[0], y.Pace[0])*(1-sluggish) <= min(x.Pace[0], y.Pace[0])
 }
 
 // spare is how much longer than estimated the contest may still take.

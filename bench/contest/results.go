@@ -19,7 +19,6 @@ type results struct {
 	Quick       bool          `json:"quick"`
 	Partial     bool          `json:"partial,omitempty"` // some scenarios or contestants were left out, or it was interrupted
 	Each        float64       `json:"measurement_seconds"`
-	Waited      float64       `json:"waited_seconds,omitempty"` // for processors that were slow to be themselves again
 	Machine     machine       `json:"machine"`
 	Tools       []program     `json:"tools"` // generators and what else matters
 	Contestants []participant `json:"contestants"`
@@ -181,7 +180,7 @@ func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
 	return spreadOf(all)
 }
 
-// ratios are those of the rounds in which both rows count, without the disturbed ones where there are enough others; none when less than half count.
+// ratios are those of the rounds in which both rows count, without those that were disturbed, or that the processor was not even in, where there are enough others; none when less than half count.
 // undisturbed is how many are not disturbed.
 func ratios(a, b *row, figure func(*round) float64) (all []float64, undisturbed int) {
 	var quiet []float64
@@ -198,7 +197,7 @@ func ratios(a, b *row, figure func(*round) float64) (all []float64, undisturbed 
 			continue
 		}
 		all = append(all, figure(x)/figure(y))
-		if max(x.trouble(), y.trouble()) <= 1 {
+		if max(x.Disturbed, y.Disturbed) <= tolerable && even(x, y) {
 			quiet = append(quiet, figure(x)/figure(y))
 		}
 	}

@@ -134,7 +134,9 @@ func TestRatio(t *testing.T) {
 	if s, ok := quiet.over((*round).cpu); !ok || s != (spread{10, 10, 12}) {
 		t.Errorf("with a disturbed round among others: %v, %t", s, ok)
 	}
-	if s, ok := ratio(quiet, &row{Rounds: rounds(5, 5, 5, 5, 5)[:4]}, (*round).cpu); !ok || s != (spread{2, 2, 2}) {
+	other := &row{Rounds: rounds(5, 5, 5, 5, 5)[:4]}
+	quiet.Rounds[1].Pace, other.Rounds[1].Pace = []float64{100, 50}, []float64{50, 50}
+	if s, ok := ratio(quiet, other, (*round).cpu); !ok || s != (spread{2, 2, 2}) {
 		t.Errorf("the ratio with a disturbed round among others: %v, %t", s, ok)
 	}
 	if s, ok := ratio(&row{Rounds: rounds(10, 20, 30)[1:]}, &row{Rounds: rounds(1, 2, 3, 4)}, (*round).cpu); !ok || s != (spread{10, 10, 10}) {

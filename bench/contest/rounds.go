@@ -19,12 +19,12 @@ const (
 // trouble is how much was in the way of a measurement: up to 1 it is tolerable.
 func (x *round) trouble() float64 { return max(x.Disturbed/tolerable, x.Slowed/sluggish) }
 
-// best measures until what comes of it counts and nothing else was in the way, as long as there is time for that, or else takes the least disturbed of
-// those that count. What goes wrong is why it does not count. Restarts take too long to be repeated.
+// best measures until what comes of it counts and nothing else took part, as long as there is time for that, or else takes the least disturbed of
+// those that count. What goes wrong is why it does not count. Restarts take too long to be repeated. A machine that is
+// slow is so for seconds or for a quarter of an hour: there are other rounds.
 func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round, error)) (best *round, err error) {
 	var wrong []string
 	for range attempts {
-		c.await(ctx)
 		gauged := c.gauge.watch()
 		one, err := measure()
 		pace := gauged()
@@ -35,13 +35,13 @@ func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round
 			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
 		}
 		one.Pace, one.Slowed = pace, c.gauge.lost(pace)
-		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.trouble() < best.trouble() {
+		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed {
 			best = one
 		}
 		if one.Void != "" {
 			wrong = append(wrong, one.Void)
 		}
-		if one.Void == "" && one.trouble() <= 1 || len(wrong) > 1 || sc.kind == byRestart || c.spare() < c.each(sc)+around {
+		if one.Void == "" && one.Disturbed <= tolerable || len(wrong) > 1 || sc.kind == byRestart || c.spare() < c.each(sc)+around {
 			break
 		}
 		c.bar.repeat(c.each(sc))

@@ -62,11 +62,11 @@ func TestPlan(t *testing.T) {
 	even, sure, unsure := []float64{10, 20, 10}, []float64{30, 60.5, 30}, []float64{15, 60, 15}
 	slow := rows(even, sure, sure)
 	for i := range slow.Rows[:3] {
-		slow.Rows[i].Rounds[1].Pace = []float64{60, 50}
+		slow.Rows[i].Rounds[1].Pace = []float64{50 + float64(10*min(i, 1)), 50}
 	}
 	disturbed := rows(even, sure, sure)
 	for i := range disturbed.Rows[:3] {
-		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: float64(10 + 100*i), Pace: []float64{60, 50}})
+		disturbed.Rows[i].Rounds = append(disturbed.Rows[i].Rounds, round{Number: 4, User: float64(10 + 100*i), Pace: []float64{50 + float64(10*i), 50}})
 	}
 	for name, c := range map[string]struct {
 		pace  pace
@@ -88,7 +88,7 @@ func TestPlan(t *testing.T) {
 		"quick":              {pace{rounds: 3, quick: true}, scenario{}, rows(even, sure, unsure), 3, time.Hour, nil},
 		"restarts":           {three, scenario{kind: byRestart}, rows(even, sure, unsure), 3, time.Hour, nil},
 	} {
-		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, gauge: &gauge{paces: [2][]float64{{50}}}, until: time.Now().Add(time.Minute + c.spare)}
+		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, gauge: &gauge{paces: []float64{50}}, until: time.Now().Add(time.Minute + c.spare)}
 		p := &plan{c: contest, sc: &c.sc, o: c.o, takes: time.Second, n: c.n, until: time.Now().Add(c.spare)}
 		if got := p.next(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v", name, got)

@@ -118,13 +118,10 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %d undisturbed rounds the others are left out of its figures (where it has fewer, the last column says so). Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %d undisturbed rounds the others are left out of its figures (where it has fewer, the last column says so). Ratios are of rounds in which the machine was as fast for the one as for the other. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
 		fewest, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the server's processor was at least %.0f %% below its best", slow, 100*sluggish)
-	}
-	if m.r.Waited > 0 {
-		text += fmt.Sprintf(", and %.0f s were spent waiting for such times to pass", m.r.Waited)
 	}
 	return text + "."
 }
