@@ -19,7 +19,6 @@ import (
 // Its two threads live as long as the process: one that ended would take with it the processes that were started from it (Pdeathsig).
 type gauge struct {
 	workers []chan *watch // the server's first; empty = there is nothing to gauge
-	paces   []float64     // that were seen of the server's
 }
 
 // A watch is what the workers have to do: pieces, one each time beside, until it has ended.
@@ -69,14 +68,11 @@ func (g *gauge) watch() (end func() []float64) {
 		if len(w.took) == 0 {
 			return nil
 		}
-		g.paces = append(g.paces, w.took[0])
 		return w.took
 	}
 }
 
-// lost is the share of the server's processor's time that was not there at a pace. It becomes more exact as the contest goes on and the best becomes known.
-func (g *gauge) lost(pace []float64) float64 { return lost(atBest(g.paces), pace) }
-
+// lost is the share of a processor's time that was not there at a pace.
 func lost(best float64, pace []float64) float64 {
 	if len(pace) == 0 {
 		return 0

@@ -34,7 +34,7 @@ func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round
 		if err != nil {
 			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
 		}
-		one.Pace, one.Slowed = pace, c.gauge.lost(pace)
+		one.Pace = pace
 		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed {
 			best = one
 		}
@@ -154,7 +154,6 @@ func (p *plan) next() (rows []int) {
 		}
 		return rows
 	}
-	p.o.slowed(p.c.gauge)
 	if p.c.pace.quick || p.n > mostRounds || p.sc.kind == byStampede || p.sc.kind == byRestart {
 		return nil
 	}
@@ -229,14 +228,4 @@ func uncertainty(all []float64) float64 {
 func student(degrees int) float64 {
 	n := float64(degrees)
 	return 1 + 1.2/n + 1.3/n/n + 2.2/n/n/n
-}
-
-// slowed says of its rounds how slow the server's processor was, by what the gauge has seen until now.
-func (o *outcome) slowed(g *gauge) {
-	for i := range o.Rows {
-		for k := range o.Rows[i].Rounds {
-			x := &o.Rows[i].Rounds[k]
-			x.Slowed = g.lost(x.Pace)
-		}
-	}
 }

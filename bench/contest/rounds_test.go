@@ -88,7 +88,7 @@ func TestPlan(t *testing.T) {
 		"quick":              {pace{rounds: 3, quick: true}, scenario{}, rows(even, sure, unsure), 3, time.Hour, nil},
 		"restarts":           {three, scenario{kind: byRestart}, rows(even, sure, unsure), 3, time.Hour, nil},
 	} {
-		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, gauge: &gauge{paces: []float64{50}}, until: time.Now().Add(time.Minute + c.spare)}
+		contest := &contest{pace: c.pace, bar: &progress{begun: time.Now(), now: time.Now, total: time.Minute}, until: time.Now().Add(time.Minute + c.spare)}
 		p := &plan{c: contest, sc: &c.sc, o: c.o, takes: time.Second, n: c.n, until: time.Now().Add(c.spare)}
 		if got := p.next(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v", name, got)
