@@ -143,7 +143,8 @@ microbench: ## run the Go benchmarks of PKGS (./...) matching BENCH for BENCHTIM
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PKGS)
 
 .PHONY: bench-compare
-bench-compare: needs ## run the Go benchmarks of PKGS matching BENCH as of the revision BASE and as they are now, COUNT (10) times by turns, and compare them
+bench-compare: ## run the Go benchmarks of PKGS matching BENCH as of the revision BASE and as they are now, COUNT (10) times by turns, and compare them
+	@command -v redis-server >/dev/null || .ci/needs
 	@BASE='$(BASE)' BENCH='$(BENCH)' COUNT='$(COUNT)' PKGS='$(PKGS)' BENCHTIME='$(BENCHTIME)' BENCHSTAT='$(BENCHSTAT)' bench/compare
 
 .PHONY: soak

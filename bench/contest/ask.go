@@ -39,6 +39,25 @@ func (c *contest) generator(st *stage, sc *scenario, e *entry, rate float64) gen
 	return loadgen{c.lab.loadgen, c.spec(sc, e, rate)}
 }
 
+// awake reports whether loadgen does not sleep. Where that would take the server's time it does, and where all its requests go to the origin, with whom it
+// shares a processor.
+func (c *contest) awake(sc *scenario) bool {
+	return c.lab.server != "" && (len(sc.rates) > 0 || sc.hits())
+}
+
+// askedBy names who asks in a scenario, as tables tell it.
+func (c *contest) askedBy(sc *scenario) string {
+	switch {
+	case sc.kind == byWrk || sc.kind == byH2load:
+		return string(sc.kind)
+	case !c.awake(sc):
+		return "loadgen"
+	case len(sc.rates) > 0:
+		return "loadgen, which is awake when a request is due"
+	}
+	return "loadgen, which never sleeps"
+}
+
 // spec is what loadgen is told. Of what nobody has asked for yet it gets enough to be sure.
 func (c *contest) spec(sc *scenario, e *entry, rate float64) load.Spec {
 	const enough = 10_000_000
@@ -48,7 +67,7 @@ func (c *contest) spec(sc *scenario, e *entry, rate float64) load.Spec {
 		hits.Keys, hits.Zipf = 1, 0
 	}
 	misses := load.Pattern{Kind: body.Hit, Size: sc.size, Unique: true, FirstID: c.lab.fresh(enough)}
-	if c.lab.server != "" && (rate > 0 || sc.hits()) { // else it would take the server's time, or the origin's
+	if c.awake(sc) {
 		s.Spin = 100 * time.Microsecond // where sleepers are woken late, or their waking is dear, that is not the server's doing
 	}
 	if sc.validate {

@@ -13,6 +13,9 @@ const agree = 0.10
 // compare says how well two contests agree: of each row the ratio of processor time to ours, in the one and in the other, and how far
 // these are apart. Figures themselves are not compared, since a machine is faster on one day than on another.
 func compare(w io.Writer, a, b *results) error {
+	if _, err := fmt.Fprintf(w, "%s\n%s\n", a.origin(), b.origin()); err != nil {
+		return err
+	}
 	within, all, alone := 0, 0, 0
 	for i := range b.Scenarios {
 		alone += onlyIn(&b.Scenarios[i], a)
@@ -56,6 +59,24 @@ func compare(w io.Writer, a, b *results) error {
 		return fmt.Errorf("%d ratios are of one of the contests alone", alone)
 	}
 	return nil
+}
+
+// origin says what the results are of.
+func (r *results) origin() string {
+	extent := "all of a contest"
+	switch {
+	case r.Partial:
+		extent = "a part of a contest"
+	case r.Quick:
+		extent = "a quick contest"
+	}
+	text := fmt.Sprintf("%s of %s, %s, %d processors", extent, r.Begun.UTC().Format("2 January 2006 15:04 UTC"), r.Machine.CPU, r.Machine.Processors)
+	for _, c := range r.Contestants {
+		if c.Name == ours && c.Version != "" {
+			text += ", " + ours + " " + c.Version
+		}
+	}
+	return text
 }
 
 // onlyIn is how many ratios an outcome has that other results do not have.

@@ -126,7 +126,7 @@ func (c *contest) fixed(st *stage, sc *scenario) (all []*entry) {
 		} else if st.tls {
 			e.in = "plain HTTP/1.1"
 			if sc.kind == byH2load {
-				e.in += fmt.Sprintf(", %d connections", sc.connections*streams)
+				e.in += fmt.Sprintf(", %d connections, by wrk", sc.connections*streams)
 			}
 		}
 		all = append(all, e)

@@ -25,19 +25,17 @@ type machine struct {
 	Memory     int64  `json:"memory_bytes"`
 	System     string `json:"system"`
 	Kernel     string `json:"kernel"`
-	Server     string `json:"server_processors"` // that the contestants ran on
-	Rest       string `json:"other_processors"`  // that everything else ran on
+	Server     string `json:"server_processors"`  // that the contestants ran on
+	Rest       string `json:"other_processors"`   // that everything else ran on
+	Shared     bool   `json:"one_core,omitempty"` // both are threads of one core: there is no other
 }
 
 func thisMachine(server, rest string) machine {
 	m := machine{
-		CPU: procField("/proc/cpuinfo", "model name"), Processors: runtime.NumCPU(), Server: server, Rest: rest,
+		CPU: procField("/proc/cpuinfo", "model name"), Processors: runtime.NumCPU(), Server: server, Rest: rest, Shared: rest != "" && listed(siblings(server), strconv.Itoa(core(rest))),
 		System: "Linux", Kernel: runtime.GOARCH,
 	}
-	if kib, _, found := strings.Cut(procField("/proc/meminfo", "MemTotal"), " "); found {
-		n, _ := strconv.ParseInt(kib, 10, 64)
-		m.Memory = n << 10
-	}
+	m.Memory = kibOf(procField("/proc/meminfo", "MemTotal"))
 	if text, err := os.ReadFile("/etc/os-release"); err == nil {
 		for line := range strings.Lines(string(text)) {
 			if name, found := strings.CutPrefix(line, "PRETTY_NAME="); found {
@@ -50,6 +48,13 @@ func thisMachine(server, rest string) machine {
 		m.Kernel = unix.ByteSliceToString(u.Release[:]) + " " + runtime.GOARCH
 	}
 	return m
+}
+
+// kibOf reads an amount of memory as /proc writes it, such as 24 kB; 0 where it is none.
+func kibOf(text string) int64 {
+	kib, _, _ := strings.Cut(text, " ")
+	n, _ := strconv.ParseInt(kib, 10, 64)
+	return n << 10
 }
 
 // procField is the value of the first "name : value" in a file of /proc.
@@ -85,8 +90,13 @@ func processors() (server, rest string) {
 		return "", ""
 	}
 	server = all[len(all)-1]
-	siblings, _ := os.ReadFile("/sys/devices/system/cpu/cpu" + server + "/topology/thread_siblings_list") // where it is not told there are none
-	return server, besides(all, server, string(siblings))
+	return server, besides(all, server, siblings(server))
+}
+
+// siblings is a list of the processors that share a core with one, and itself; "" where that is not told.
+func siblings(processor string) string {
+	list, _ := os.ReadFile("/sys/devices/system/cpu/cpu" + processor + "/topology/thread_siblings_list")
+	return string(list)
 }
 
 // besides are all processors but the server's and those that share a core with it; where there is no other, those too, which is better than none.

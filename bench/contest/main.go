@@ -235,6 +235,9 @@ func (o *options) measure(ctx context.Context, p pace, chosen []stage, who []*co
 	c.bar = newProgress(os.Stderr, total)
 	defer c.bar.end()
 	c.bar.say("%s; about %s. All requests go to 127.0.0.1.", names(there), total.Round(time.Second))
+	if r.Machine.Shared {
+		c.bar.say("The two processors are threads of one core: contestants have half of it while a generator is awake.")
+	}
 	if l.server == "" {
 		c.bar.say("There is one processor alone: nothing is pinned, and figures of servers and generators disturb each other.")
 	}
@@ -253,7 +256,12 @@ func withTools(all []stage) (chosen []stage, err error) {
 	}
 	_, noH2load := find("h2load")
 	_, noRedis := find("redis-server")
+	available := kibOf(procField("/proc/meminfo", "MemAvailable"))
 	for _, st := range all {
+		if available > 0 && available < st.memory {
+			fmt.Fprintf(os.Stderr, "%s is left out: %s of memory are available, and it takes up to %s\n", st.name, bytesOf(available), bytesOf(st.memory))
+			continue
+		}
 		st.scenarios = slices.DeleteFunc(slices.Clone(st.scenarios), func(sc scenario) bool { return sc.kind == byH2load && noH2load != nil })
 		if noRedis != nil {
 			st.variants = slices.DeleteFunc(slices.Clone(st.variants), func(with []feature) bool { return slices.Contains(with, inRedis) || slices.Contains(with, surviving) })
@@ -282,12 +290,15 @@ func (l *lab) prepare(ctx context.Context, who []*contestant, r *results) (there
 		}
 		one := participant{Name: c.name, Version: version}
 		if err != nil {
-			one.Absent = "not installed: the package is " + c.pkg
-			if c.build != nil {
+			switch {
+			case c.build != nil:
 				one.Absent = "it could not be built"
-				fmt.Fprintf(os.Stderr, "%s: %v\n", c.name, err)
+			case program == "":
+				one.Absent = "not installed: the package is " + c.pkg
+			default:
+				one.Absent = "it does not tell its version"
 			}
-			fmt.Fprintf(os.Stderr, "%s is absent: %s\n", c.name, one.Absent)
+			fmt.Fprintf(os.Stderr, "%s is absent: %s: %v\n", c.name, one.Absent, err)
 		} else {
 			l.programs[c] = program
 			there = append(there, c)

@@ -78,7 +78,7 @@ func madeUp() *results {
 		Begun: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC), Each: 2, Machine: machine{CPU: "A processor", Processors: 2, Server: "1", Rest: "0"},
 		Contestants: []participant{{Name: ours, Version: "1"}, {Name: "nginx", Version: "2"}, {Name: "squid", Absent: "not installed"}},
 		Scenarios: []outcome{
-			{Name: "hit-1k-c64", Title: "hit, 1 KB", Hits: true, Rows: []row{{Contestant: ours, Rounds: some(10)}, {Contestant: "nginx", Rounds: some(5)}}},
+			{Name: "hit-1k-c64", Title: "hit, 1 KB", AskedBy: "wrk", Hits: true, Rows: []row{{Contestant: ours, Rounds: some(10)}, {Contestant: "nginx", Rounds: some(5)}}},
 			{Name: "hit-64k", Title: "hit, 64 KB", Hits: true, Rows: []row{{Contestant: ours, Rounds: some(1000)}, {Contestant: "nginx", Rounds: rounds(-1, -1)}}},
 			{Name: "mixed", Title: "mixed", Rows: []row{
 				{Contestant: ours, Offered: 1000, Rounds: some(1)}, {Contestant: ours, Offered: 1100, Rounds: some(2)}, {Contestant: "nginx", Offered: 1000, Lacks: "it has no such thing"},
@@ -95,11 +95,11 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"Absent: squid (not installed).",
+		"Absent: squid (not installed).", "\n\nAsked by wrk.\n\n",
 		"| cacheproxy | 20.0 | 2,000 |", "| nginx | 10.0 | - |",
 		"| nginx | 1,100 (1,000 to 1,200)† | 1 % | 10.0 (5.00 to 20.0) | 5.00 + 5.00 | 0.50 | 0.10 | 2.00 | 3.00 | 10 MiB | 3 |",
 		"Not measured: nginx: it was wrong.", "Not measured: nginx at 1,000: it has no such thing.",
-		"1,100 (1,000 to 1,200) of 1,100", "| cacheproxy, access log |", "| 2.00 |", "| nginx | 0.50 | - |",
+		"1,100 (1,000 to 1,200) of 1,100", "| 3 | 2.00 |\n", "| nginx | 0.50 | - |",
 		"![latency of mixed traffic at fixed rates, by contestant](mixed.svg)",
 	} {
 		if !strings.Contains(b.String(), want) {
@@ -199,6 +199,32 @@ func TestScenarios(t *testing.T) {
 	}
 	if _, err := named([]string{"hit-1k-c64", "x"}); err == nil || !strings.Contains(err.Error(), `"x"`) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Tables say who asks, and whether it sleeps: where it would take the server's or the origin's processor it does.
+func TestAskedBy(t *testing.T) {
+	pinned, shared := &contest{lab: &lab{}}, &contest{lab: &lab{}}
+	pinned.lab.server = "1"
+	found, all := 0, map[string][2]string{
+		"hit-1k-c1": {"wrk", "wrk"}, "http2-hit": {"h2load", "h2load"}, "miss": {"loadgen", "loadgen"}, "stampede": {"loadgen", "loadgen"},
+		"hit-1k-c64": {"loadgen, which never sleeps", "loadgen"}, "mixed": {"loadgen, which is awake when a request is due", "loadgen"},
+	}
+	for name, want := range all {
+		for _, st := range stages {
+			for _, sc := range st.scenarios {
+				if sc.name != name {
+					continue
+				}
+				found++
+				if got := [2]string{pinned.askedBy(&sc), shared.askedBy(&sc)}; got != want {
+					t.Errorf("%s is asked by %q, want %q", name, got, want)
+				}
+			}
+		}
+	}
+	if found != len(all) {
+		t.Errorf("%d of %d are scenarios", found, len(all))
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"image/color"
 	"math"
 	"slices"
@@ -72,7 +73,7 @@ func drawCost(r *results) *figure.Figure {
 }
 
 func drawSizes(r *results) *figure.Figure {
-	return barGrid(r, [][2]string{{"hit-1k-c64", "1 KB"}, {"hit-16k", "16 KB"}, {"hit-64k", "64 KB"}, {"hit-1m", "1 MB"}})
+	return barGrid(r, [][2]string{{"hit-1k-c64", "1 KB"}, {"wrk-1k-c64", "1 KB, asked by wrk"}, {"hit-16k", "16 KB"}, {"hit-64k", "64 KB"}, {"hit-1m", "1 MB"}, {"wrk-1m", "1 MB, asked by wrk"}})
 }
 
 // barGrid draws scenarios, two in a row, those that were measured.
@@ -235,14 +236,22 @@ func drawMixed(r *results) *figure.Figure {
 	}
 	panel := func(title string, figureOf func(*round) float64) *plot.Plot {
 		p := figure.Panel("milliseconds")
-		p.Title.Text, p.X.Label.Text = title, "requests a second, offered"
+		p.Title.Text, p.X.Label.Text = title, "requests a second, offered (hollow: few quiet rounds)"
 		var all []curve
 		for _, c := range r.Contestants {
 			one := curve{name: c.Name}
 			for i := range o.Rows {
-				if row := &o.Rows[i]; row.Contestant == c.Name && row.Offered > 0 && !row.saturated() {
-					if s, ok := row.over(figureOf); ok {
-						one.points = append(one.points, plotter.XY{X: row.Offered, Y: max(s.Median, 10) / 1000})
+				row := &o.Rows[i]
+				if row.Contestant != c.Name || row.Offered == 0 {
+					continue
+				}
+				if row.saturated() {
+					break
+				}
+				if s, ok := row.over(figureOf); ok {
+					at := plotter.XY{X: row.Offered, Y: max(s.Median, 10) / 1000}
+					if one.points = append(one.points, at); s.Unsure {
+						one.hollow = append(one.hollow, at)
 					}
 				}
 			}
@@ -269,6 +278,10 @@ func drawMixed(r *results) *figure.Figure {
 func drawConnections(r *results) *figure.Figure {
 	p := figure.Panel("hits a second")
 	p.X.Label.Text = "connections (hollow: limited by who asks)"
+	one, many := r.outcome("hit-1k-c1"), r.outcome("hit-1k-c64")
+	if one != nil && many != nil && one.AskedBy != many.AskedBy {
+		p.X.Label.Text = fmt.Sprintf("connections (1: asked by %s, others by %s; hollow: limited by who asks)", one.AskedBy, many.AskedBy)
+	}
 	var all []curve
 	for _, c := range r.Contestants {
 		one := curve{name: c.Name}

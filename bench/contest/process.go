@@ -147,6 +147,11 @@ type process struct {
 // startProcess runs argv in dir, pinned to core unless that is negative.
 func startProcess(dir, out string, argv []string, core int) (*process, error) {
 	p := &process{argv: argv, out: filepath.Join(dir, out), done: make(chan struct{}), wait: stopWait}
+	program, err := find(argv[0])
+	if err != nil {
+		return nil, err
+	}
+	argv = append([]string{program}, argv[1:]...)
 	if core >= 0 {
 		argv = append([]string{"taskset", "-c", strconv.Itoa(core)}, argv...) // taskset becomes the program: no process more
 	}

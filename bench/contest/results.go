@@ -39,10 +39,11 @@ type program struct {
 
 // outcome is what came of one scenario.
 type outcome struct {
-	Name  string `json:"name"`
-	Title string `json:"title"`
-	Hits  bool   `json:"hits"` // all should come from the cache
-	Rows  []row  `json:"rows"`
+	Name    string `json:"name"`
+	Title   string `json:"title"`
+	AskedBy string `json:"asked_by,omitempty"`
+	Hits    bool   `json:"hits"` // all should come from the cache
+	Rows    []row  `json:"rows"`
 }
 
 // row is one contestant in a scenario.
@@ -116,12 +117,15 @@ type latency struct {
 }
 
 // spread is the median, least and most of the rounds.
-type spread struct{ Median, Min, Max float64 }
+type spread struct {
+	Median, Min, Max float64
+	Unsure           bool // there were fewer than fewest undisturbed rounds, so all are in it
+}
 
 // fewest is how many undisturbed rounds are enough to go without the others.
 const fewest = 3
 
-// over reads a figure of every round that counts, without the disturbed ones where there are enough others; ok is false when less than half of all count.
+// over reads a figure of every round that counts, without the disturbed ones where there are enough others; ok is false when half of all count or less.
 func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
 	var all, quiet []float64
 	for i := range r.Rounds {
@@ -138,9 +142,11 @@ func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
 		return spread{}, false
 	}
 	if len(quiet) >= fewest {
-		all = quiet
+		return spreadOf(quiet)
 	}
-	return spreadOf(all)
+	s, ok = spreadOf(all)
+	s.Unsure = true
+	return s, ok
 }
 
 func spreadOf(all []float64) (s spread, ok bool) {
@@ -152,7 +158,7 @@ func spreadOf(all []float64) (s spread, ok bool) {
 	if len(all)%2 == 0 {
 		middle = (all[len(all)/2-1] + middle) / 2
 	}
-	return spread{middle, all[0], all[len(all)-1]}, true
+	return spread{Median: middle, Min: all[0], Max: all[len(all)-1]}, true
 }
 
 // rounds are all that there are.
@@ -171,17 +177,19 @@ func (r *results) rounds() iter.Seq[*round] {
 	}
 }
 
-// ratio compares two rows round by round: what was measured within the same minute. ok is false when that is less than half of the rounds.
+// ratio compares two rows round by round: what was measured within the same minute. ok is false when that is half of the rounds or less.
 func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
-	all, _ := ratios(a, b, figure)
+	all, quiet := ratios(a, b, figure)
 	if len(all) == 0 {
 		return spread{}, false
 	}
-	return spreadOf(all)
+	s, ok = spreadOf(all)
+	s.Unsure = quiet < fewest
+	return s, ok
 }
 
-// ratios are those of the rounds in which both rows count, without those that were disturbed, or that the processor was not even in, where there are enough others; none when less than half count.
-// undisturbed is how many are not disturbed.
+// ratios are those of the rounds in which both rows count, without those that were disturbed, or that the processor was not even in, where there are enough others; none when half or less
+// count. undisturbed is how many are not disturbed.
 func ratios(a, b *row, figure func(*round) float64) (all []float64, undisturbed int) {
 	var quiet []float64
 	both := 0
@@ -219,10 +227,13 @@ func (r *row) void() string {
 	return why
 }
 
-// saturated reports whether a contestant did not keep up with the rate that was offered.
+// saturated reports whether a contestant did not keep up with the rate that was offered: it answered less, or half of the clients waited so long that
+// they were queueing.
 func (r *row) saturated() bool {
+	const queueing = 50_000 // microseconds; an answer takes a hundredth of it, a miss included
 	s, ok := r.over(func(x *round) float64 { return x.RPS / cmp.Or(x.Due, r.Offered) })
-	return ok && r.Offered > 0 && s.Median < 0.97
+	waited, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
+	return ok && r.Offered > 0 && (s.Median < 0.97 || waited.Median > queueing)
 }
 
 // full reports whether a server was at its limit.
@@ -273,11 +284,18 @@ func (r *row) left() (n int, why string) {
 
 // middle is the round that counts and has the median latency of the slowest hundredth.
 func (r *row) middle() *round {
-	var all []*round
+	var all, quiet []*round
 	for i := range r.Rounds {
-		if r.Rounds[i].Void == "" {
-			all = append(all, &r.Rounds[i])
+		x := &r.Rounds[i]
+		if x.Void != "" {
+			continue
 		}
+		if all = append(all, x); x.trouble() <= 1 {
+			quiet = append(quiet, x)
+		}
+	}
+	if len(quiet) >= fewest {
+		all = quiet
 	}
 	slices.SortFunc(all, func(a, b *round) int { return cmp.Compare(a.Latency.P99, b.Latency.P99) })
 	if len(all) == 0 {

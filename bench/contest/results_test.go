@@ -117,29 +117,36 @@ func rounds(cpu ...float64) (all []round) {
 // Ratios are made within a round, and of rounds that count.
 func TestRatio(t *testing.T) {
 	a, b := &row{Rounds: rounds(10, 40, -1, 33)}, &row{Rounds: rounds(5, 20, 1, 11)}
-	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3}) {
+	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3, false}) {
 		t.Errorf("%v, %t", s, ok)
 	}
 	if s, ok := (&row{Rounds: rounds(5, -1, -1)}).over((*round).cpu); ok {
 		t.Errorf("one round of three is told as %v", s)
 	}
-	if s, ok := a.over((*round).cpu); !ok || s != (spread{33, 10, 40}) {
+	if s, ok := a.over((*round).cpu); !ok || s != (spread{33, 10, 40, false}) {
 		t.Errorf("%v, %t", s, ok)
 	}
-	if s, ok := (&row{Rounds: rounds(1, 2)}).over((*round).cpu); !ok || s.Median != 1.5 {
+	a.Rounds[0].Pace, b.Rounds[0].Pace = []float64{50, 50}, []float64{60, 50}
+	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3, true}) {
+		t.Errorf("two rounds in which the machine was even are told as %v, %t", s, ok)
+	}
+	if got := (spread{2, 2, 3, true}).marked(twoDigits) + " " + (spread{2, 2, 3, false}).marked(twoDigits); got != "2.00‡ 2.00" {
+		t.Error(got)
+	}
+	if s, ok := (&row{Rounds: rounds(1, 2)}).over((*round).cpu); !ok || s.Median != 1.5 || !s.Unsure {
 		t.Errorf("%v, %t", s, ok)
 	}
 	quiet := &row{Rounds: rounds(10, 100, 10, 10, 12)}
 	quiet.Rounds[1].Slowed = 2 * sluggish
-	if s, ok := quiet.over((*round).cpu); !ok || s != (spread{10, 10, 12}) {
+	if s, ok := quiet.over((*round).cpu); !ok || s != (spread{10, 10, 12, false}) {
 		t.Errorf("with a disturbed round among others: %v, %t", s, ok)
 	}
 	other := &row{Rounds: rounds(5, 5, 5, 5, 5)[:4]}
 	quiet.Rounds[1].Pace, other.Rounds[1].Pace = []float64{100, 50}, []float64{50, 50}
-	if s, ok := ratio(quiet, other, (*round).cpu); !ok || s != (spread{2, 2, 2}) {
+	if s, ok := ratio(quiet, other, (*round).cpu); !ok || s != (spread{2, 2, 2, false}) {
 		t.Errorf("the ratio with a disturbed round among others: %v, %t", s, ok)
 	}
-	if s, ok := ratio(&row{Rounds: rounds(10, 20, 30)[1:]}, &row{Rounds: rounds(1, 2, 3, 4)}, (*round).cpu); !ok || s != (spread{10, 10, 10}) {
+	if s, ok := ratio(&row{Rounds: rounds(10, 20, 30)[1:]}, &row{Rounds: rounds(1, 2, 3, 4)}, (*round).cpu); !ok || s != (spread{10, 10, 10, true}) {
 		t.Errorf("who was not in all rounds: %v, %t", s, ok)
 	}
 	none := &row{Rounds: rounds(-1)}
@@ -196,8 +203,26 @@ func TestNumbersAreLegible(t *testing.T) {
 	if got := microseconds(4.256) + " " + microseconds(42.56) + " " + microseconds(4256); got != "4.26 42.6 4,256" {
 		t.Error(got)
 	}
-	if got := span(spread{2, 1, 3}, thousands) + ", " + span(spread{2, 2, 2}, thousands); got != "2 (1 to 3), 2" {
+	if got := span(spread{2, 1, 3, true}, thousands) + ", " + span(spread{2, 2, 2, false}, thousands); got != "2‡ (1 to 3), 2" {
 		t.Error(got)
+	}
+}
+
+// Who answers less than is offered does not keep up, nor does who has clients queueing.
+func TestSaturated(t *testing.T) {
+	for name, c := range map[string]struct {
+		x    round
+		want bool
+	}{
+		"in time":      {round{RPS: 1000, Latency: latency{P50: 200}}, false},
+		"too little":   {round{RPS: 900, Latency: latency{P50: 200}}, true},
+		"a long line":  {round{RPS: 1000, Latency: latency{P50: 177_000}}, true},
+		"few were due": {round{RPS: 900, Due: 900, Latency: latency{P50: 200}}, false},
+	} {
+		r := &row{Offered: 1000, Rounds: []round{c.x, c.x, c.x}}
+		if got := r.saturated(); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 

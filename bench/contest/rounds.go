@@ -23,7 +23,6 @@ func (x *round) trouble() float64 { return max(x.Disturbed/tolerable, x.Slowed/s
 // those that count. What goes wrong is why it does not count. Restarts take too long to be repeated. A machine that is
 // slow is so for seconds or for a quarter of an hour: there are other rounds.
 func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round, error)) (best *round, err error) {
-	var wrong []string
 	for range attempts {
 		gauged := c.gauge.watch()
 		one, err := measure()
@@ -35,19 +34,17 @@ func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round
 			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
 		}
 		one.Pace = pace
-		if best == nil || best.Void != "" && one.Void == "" || (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed {
+		switch {
+		case best == nil, (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed:
+			best = one
+		case best.Void != "" && one.Void == "":
+			one.Again = []string{best.Void}
 			best = one
 		}
-		if one.Void != "" {
-			wrong = append(wrong, one.Void)
-		}
-		if one.Void == "" && one.Disturbed <= tolerable || len(wrong) > 1 || sc.kind == byRestart || c.spare() < c.each(sc)+around {
+		if one.Void == "" && one.Disturbed <= tolerable || sc.kind == byRestart || c.spare() < c.each(sc)+around {
 			break
 		}
 		c.bar.repeat(c.each(sc))
-	}
-	if best.Void == "" {
-		best.Again = wrong
 	}
 	return best, nil
 }
@@ -70,13 +67,13 @@ func (p *plan) prepare(ctx context.Context, st *stage, entries []*entry) error {
 	c, sc := p.c, p.sc
 	p.entries = slices.Clone(entries)
 	for _, e := range c.fixed(st, sc) {
+		p.fixed = append(p.fixed, e)
 		if err := c.startEntry(ctx, e, sc, 1); err != nil {
 			return err
 		}
-		p.fixed = append(p.fixed, e)
 		p.entries = append(p.entries, e)
 	}
-	p.o = outcome{Name: sc.name, Title: sc.title, Hits: sc.hits()}
+	p.o = outcome{Name: sc.name, Title: sc.title, AskedBy: c.askedBy(sc), Hits: sc.hits()}
 	p.takes = c.takes(st, sc) / time.Duration(len(p.entries)*len(p.rates())*c.pace.rounds)
 	for _, e := range p.entries {
 		c.bar.begin(sc.name + ", warming up " + e.c.name)

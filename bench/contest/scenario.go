@@ -48,7 +48,8 @@ type stage struct {
 	only      []string // contestants; nil: all who can
 	tls       bool     // they are asked over TLS
 	scenarios []scenario
-	turns     bool // a round of each scenario, and then the next: a bad time of a minute is in one round of many, not in all rounds of one
+	memory    int64 // bytes that have to be available to those that keep everything
+	turns     bool  // a round of each scenario, and then the next: a bad time of a minute is in one round of many, not in all rounds of one
 }
 
 const (
@@ -69,6 +70,7 @@ var stages = []stage{
 		{name: "hit-16k", title: "hit, 16 KB, 64 connections", kind: byLoadgen, body: body.Hit, size: 16 * kib, keys: 1, connections: 64},
 		{name: "hit-64k", title: "hit, 64 KB, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: 64 * kib, keys: 1, connections: 64},
 		{name: "hit-1m", title: "hit, 1 MB, 64 connections", kind: byLoadgen, body: body.Hit, size: mib, keys: 1, connections: 64, longer: 2},
+		{name: "wrk-1m", title: "hit, 1 MB, 64 connections, asked by wrk", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64},
 		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
 	}},
 	{name: "keys", variants: [][]feature{nil}, scenarios: []scenario{
@@ -97,7 +99,7 @@ var stages = []stage{
 			body: body.Hit, size: kib, keys: many, zipf: 1, connections: 256, longer: 5,
 			rates: []float64{1_000, 2_500, 5_000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000}},
 	}},
-	{name: "million", variants: [][]feature{nil}, only: []string{"cacheproxy", "varnish"}, scenarios: []scenario{
+	{name: "million", variants: [][]feature{nil}, memory: 7 << 30, only: []string{"cacheproxy", "varnish"}, scenarios: []scenario{
 		{name: "zipf-1m", title: "hit, 1 KB, Zipf over 1,000,000 keys", kind: byLoadgen, body: body.Hit, size: kib, keys: million, zipf: 1, connections: 64, longer: 5},
 	}},
 	{name: "restart", variants: [][]feature{nil, {surviving}}, only: []string{"cacheproxy", "nginx", "varnish"}, scenarios: []scenario{

@@ -14,7 +14,18 @@ import (
 const ours = "cacheproxy"
 
 // serverFull is the share of its processor below which a server has not been at its limit: requests a second are then those of what asked it.
-const serverFull = 0.9
+const serverFull = 0.85
+
+// unsure stands behind a figure that has rounds in it in which the machine was not itself, since there were too few others.
+const unsure = "‡"
+
+// marked writes a figure, with the mark where it is due.
+func (s spread) marked(write func(float64) string) string {
+	if s.Unsure {
+		return write(s.Median) + unsure
+	}
+	return write(s.Median)
+}
 
 // markdown writes tables. What they say is of results alone.
 type markdown struct {
@@ -64,7 +75,7 @@ func (m *markdown) page() error {
 	}
 	m.pairs("hit-1k-c64")
 	m.printf("## Who answered from its cache\n\nOf one round each: requests that the contestant's own counter takes for hits, of those that were sent, and what its upstream was asked for meanwhile. " +
-		"A counter may have more than were sent and answered: those that were on their way at the end, one for each connection.\n\n")
+		"A counter may have more than were sent and answered: those that were on their way at the end, at most one for each connection or stream.\n\n")
 	m.proof()
 	return m.err
 }
@@ -86,8 +97,11 @@ func (m *markdown) setting() {
 	} else {
 		m.printf("Contestants on processor %s, everything else on %s. ", h.Server, h.Rest)
 	}
+	if h.Shared {
+		m.printf("**The two are threads of one core, of which a generator that never sleeps takes its half: they are not to be compared with figures of whole cores.** ")
+	}
 	m.printf("A measurement is %g s long, two to five times that where there is more to settle, and a second by wrk and h2load; figures are the median of the rounds, with least and most of them where they differ. ", m.r.Each)
-	m.printf("† stands where the server had more than a tenth of its processor left: requests a second are then limited by something else, the generator for the most part. Memory is what there was after the first round. %s\n\n", m.disturbed())
+	m.printf("† stands where the server had more than %.0f %% of its processor left: requests a second are then limited by something else, the generator for the most part. Memory is what there was after the first round. %s\n\n", 100*(1-serverFull), m.disturbed())
 	var absent []string
 	for _, c := range m.r.Contestants {
 		if c.Absent != "" {
@@ -118,8 +132,8 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %d undisturbed rounds the others are left out of its figures (where it has fewer, the last column says so). Ratios are of rounds in which the machine was as fast for the one as for the other. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
-		fewest, all, 100*tolerable, n)
+	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %d undisturbed rounds the others are left out of its figures. Ratios are of rounds in which the machine was as fast for the one as for the other. Where there are fewer than that, a figure or ratio is of all rounds, and has a %s. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+		fewest, unsure, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the server's processor was at least %.0f %% below its best", slow, 100*sluggish)
 	}
@@ -163,13 +177,14 @@ func (m *markdown) short(head string, name func(contestant string) string, cell 
 func (m *markdown) summary() {
 	m.short("CPU us per request", func(contestant string) string { return contestant }, func(_ *outcome, r *row) string {
 		if s, ok := r.over((*round).cpu); ok {
-			return microseconds(s.Median)
+			return s.marked(microseconds)
 		}
 		return ""
 	})
-	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured. " +
-		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and is asked over plain HTTP/1.1 in those columns. " +
-		"net/http is a handler of Go's own server that does no more.\n\n")
+	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured; %s: the machine was not itself in too many rounds. "+
+		"Columns are of different minutes, and of different clients: compare within a column. "+
+		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and is asked over plain HTTP/1.1 in those columns. "+
+		"net/http is a handler of Go's own server that does no more. Both have one key alone, where others have 100,000.\n\n", unsure)
 }
 
 // ratios is what ours takes beside each of the others.
@@ -178,7 +193,7 @@ func (m *markdown) ratios() {
 	m.short("CPU", func(contestant string) string { return ours + " to " + contestant }, func(o *outcome, r *row) string {
 		if own := o.plain(ours); own != nil && own != r {
 			if s, ok := ratio(own, r, (*round).cpu); ok {
-				return twoDigits(s.Median)
+				return s.marked(twoDigits)
 			}
 		}
 		return ""
@@ -242,7 +257,11 @@ func (m *markdown) scenario(o *outcome) {
 		if inRedis {
 			redis, _ := r.over(func(x *round) float64 { return x.Redis })
 			both, _ := o.compared(r, func(x *round) float64 { return x.cpu() + x.Redis })
-			cells = append(cells, microseconds(redis.Median), span(both, twoDigits))
+			if redis.Median > 0 {
+				cells = append(cells, microseconds(redis.Median), span(both, twoDigits))
+			} else {
+				cells = append(cells, "-", "-")
+			}
 		}
 		rows = append(rows, cells)
 	}
@@ -250,6 +269,9 @@ func (m *markdown) scenario(o *outcome) {
 		head, rows = m.stampedes(o)
 	}
 	m.table(head, rows)
+	if o.AskedBy != "" {
+		m.printf("Asked by %s.\n\n", o.AskedBy)
+	}
 	if offered {
 		m.oversleep(o)
 	}
@@ -266,11 +288,16 @@ func (m *markdown) scenario(o *outcome) {
 
 func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	at := func(figure func(*round) float64) float64 { s, _ := r.over(figure); return s.Median }
-	rps, _ := r.over(func(x *round) float64 { return x.RPS })
+	unmarked := func(figure func(*round) float64) spread { // processor time beside has the mark
+		s, _ := r.over(figure)
+		s.Unsure = false
+		return s
+	}
+	rps := unmarked(func(x *round) float64 { return x.RPS })
 	cpu, _ := r.over((*round).cpu)
-	p50, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
-	p99, _ := r.over(func(x *round) float64 { return x.Latency.P99 })
-	p999, _ := r.over(func(x *round) float64 { return x.Latency.P999 })
+	p50 := unmarked(func(x *round) float64 { return x.Latency.P50 })
+	p99 := unmarked(func(x *round) float64 { return x.Latency.P99 })
+	p999 := unmarked(func(x *round) float64 { return x.Latency.P999 })
 	busy, mark := at((*round).busy), ""
 	if !r.full() && r.Offered == 0 && !restart {
 		mark = "†"
@@ -294,7 +321,7 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	}
 	if r.Offered > 0 {
 		cell := "-" // it was not told apart
-		if hits, _ := r.over(func(x *round) float64 { return x.HitP99 }); hits.Median > 0 {
+		if hits := unmarked(func(x *round) float64 { return x.HitP99 }); hits.Median > 0 {
 			cell = span(hits, milliseconds)
 		}
 		cells = append(cells, cell)
@@ -341,9 +368,9 @@ func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {
 func span(s spread, write func(float64) string) string {
 	least, most := write(s.Min), write(s.Max)
 	if least == most {
-		return write(s.Median)
+		return s.marked(write)
 	}
-	return fmt.Sprintf("%s (%s to %s)", write(s.Median), least, most)
+	return fmt.Sprintf("%s (%s to %s)", s.marked(write), least, most)
 }
 
 // thousands writes a whole number with commas.

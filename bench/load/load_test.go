@@ -274,6 +274,18 @@ func TestSpecsAreChecked(t *testing.T) {
 	}
 }
 
+// A closed loop that is told to spin waits for answers awake: here there is next to nothing else to do.
+func TestClosedLoopStaysAwake(t *testing.T) {
+	addr, _ := origin(t, 20*time.Millisecond)
+	spec := Spec{Addr: addr, Connections: 2, Duration: 300 * time.Millisecond, Patterns: []Pattern{{Kind: body.Slow, Size: 10}}}
+	asleep := run(t, spec)
+	spec.Spin = time.Microsecond
+	awake := run(t, spec)
+	if awake.Requests == 0 || awake.CPU < 5*asleep.CPU {
+		t.Errorf("awake it takes %v for %d requests, asleep %v for %d", awake.CPU, awake.Requests, asleep.CPU, asleep.Requests)
+	}
+}
+
 func TestNobodyListens(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

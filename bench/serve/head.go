@@ -1,7 +1,7 @@
 // Package serve is what benchmarks have at the other end of a proxy, and what they hold it against.
 //
 // An Origin is the upstream server: it has every resource of package body, and costs as little as it can, so that the machine is the proxy's. A Floor
-// sends fixed bytes without looking at what it was asked for: no server that takes part can cost less. NetHTTP sends the same bytes from a handler of
+// sends fixed bytes without looking at what it was asked for: of small responses no server can cost less. NetHTTP sends the same bytes from a handler of
 // net/http: what a server in Go costs before it does anything. Each has a method Serve, which ends when its context does.
 package serve
 
