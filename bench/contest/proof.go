@@ -81,3 +81,20 @@ func (m *markdown) oversleep(o *outcome) {
 		"late although a connection was free, and the origin waited %s ms for its processor, which it shares with the generator, for each request that it had.\n\n",
 		milliseconds(late), milliseconds(delay))
 }
+
+// stampedes says how many of the requests of a stampede reached the upstream, and when the clients had their answers.
+func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {
+	head = []string{"", "requests that reached the upstream", "half had their answer after ms", "the last after ms", "CPU us a request"}
+	for i := range o.Rows {
+		r := &o.Rows[i]
+		if len(r.Rounds) == 0 || r.void() != "" {
+			continue
+		}
+		upstream, _ := r.over(func(x *round) float64 { return float64(x.Upstream) })
+		half, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
+		last, _ := r.over(func(x *round) float64 { return x.Latency.Max })
+		cpu, _ := r.over((*round).cpu)
+		rows = append(rows, []string{r.label(), span(upstream, thousands), milliseconds(half.Median), span(last, milliseconds), span(cpu, microseconds)})
+	}
+	return head, rows
+}

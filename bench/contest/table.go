@@ -347,23 +347,6 @@ func toPlain(o *outcome, r *row) string {
 
 func twoDigits(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
 
-// stampedes says how many of the requests of a stampede reached the upstream, and when the clients had their answers.
-func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {
-	head = []string{"", "requests that reached the upstream", "half had their answer after ms", "the last after ms", "CPU us a request"}
-	for i := range o.Rows {
-		r := &o.Rows[i]
-		if len(r.Rounds) == 0 || r.void() != "" {
-			continue
-		}
-		upstream, _ := r.over(func(x *round) float64 { return float64(x.Upstream) })
-		half, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
-		last, _ := r.over(func(x *round) float64 { return x.Latency.Max })
-		cpu, _ := r.over((*round).cpu)
-		rows = append(rows, []string{r.label(), span(upstream, thousands), milliseconds(half.Median), span(last, milliseconds), span(cpu, microseconds)})
-	}
-	return head, rows
-}
-
 // span writes median, least and most.
 func span(s spread, write func(float64) string) string {
 	least, most := write(s.Min), write(s.Max)
