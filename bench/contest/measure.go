@@ -64,9 +64,9 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 	if err != nil {
 		return nil, err
 	}
-	look := c.watch(ctx, st, sc, e)
+	look, gauged := c.watch(ctx, st, sc, e), c.gauge.watch()
 	sent, err := g.run(ctx, c.lab.rest, c.lab.memory, c.each(sc))
-	seen := look()
+	pace, seen := gauged(), look()
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (c *contest) sample(ctx context.Context, st *stage, sc *scenario, e *entry,
 		r.Head = seen.head
 	}
 	one := roundOf(sent, before, after)
-	one.Disturbed = c.lab.disturbed(sent, before, after)
+	one.Disturbed, one.Pace = c.lab.disturbed(sent, before, after), pace
 	one.Checked = seen.checked
 	one.share(sent.Requests + seen.checked)
 	if one.Memory, err = resident(e.running.pids()); err != nil {

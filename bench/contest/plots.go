@@ -280,7 +280,7 @@ func drawConnections(r *results) *figure.Figure {
 	p.X.Label.Text = "connections (hollow: limited by who asks)"
 	one, many := r.outcome("hit-1k-c1"), r.outcome("hit-1k-c64")
 	if one != nil && many != nil && one.AskedBy != many.AskedBy {
-		p.X.Label.Text = fmt.Sprintf("connections (1: asked by %s, others by %s; hollow: limited by who asks)", one.AskedBy, many.AskedBy)
+		p.X.Label.Text = fmt.Sprintf("connections (1: asked by %s, others not; hollow: limited by who asks)", one.AskedBy)
 	}
 	var all []curve
 	for _, c := range r.Contestants {

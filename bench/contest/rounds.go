@@ -24,16 +24,13 @@ func (x *round) trouble() float64 { return max(x.Disturbed/tolerable, x.Slowed/s
 // slow is so for seconds or for a quarter of an hour: there are other rounds.
 func (c *contest) best(ctx context.Context, sc *scenario, measure func() (*round, error)) (best *round, err error) {
 	for range attempts {
-		gauged := c.gauge.watch()
 		one, err := measure()
-		pace := gauged()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		if err != nil {
 			one = &round{Void: strings.TrimPrefix(err.Error(), "contest: ")}
 		}
-		one.Pace = pace
 		switch {
 		case best == nil, (best.Void == "") == (one.Void == "") && one.Disturbed < best.Disturbed:
 			best = one

@@ -35,7 +35,7 @@ func TestBest(t *testing.T) {
 		"wrong is never best": {byWrk, time.Hour, []func() (*round, error){disturbed(0.3), wrong}, 2, 0.3, "", 0},
 	} {
 		made := 0
-		contest := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now}, gauge: &gauge{}, results: &results{}, until: time.Now().Add(c.spare)}
+		contest := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now}, results: &results{}, until: time.Now().Add(c.spare)}
 		one, err := contest.best(t.Context(), &scenario{kind: c.kind}, func() (*round, error) { made++; return c.does[made-1]() })
 		if err != nil || made != c.made || one.Disturbed != c.want || one.Void != c.void || len(one.Again) != c.again {
 			t.Errorf("%s: %d made, %+v, %v", name, made, one, err)
@@ -43,7 +43,7 @@ func TestBest(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	contest := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now}, gauge: &gauge{}, results: &results{}}
+	contest := &contest{pace: full, bar: &progress{begun: time.Now(), now: time.Now}, results: &results{}}
 	if _, err := contest.best(ctx, &scenario{}, disturbed(0)); !errors.Is(err, context.Canceled) {
 		t.Errorf("it goes on when it is interrupted: %v", err)
 	}
