@@ -13,7 +13,7 @@ const agree = 0.10
 // compare says how well two contests agree: of each row the ratio of processor time to ours, in the one and in the other, and how far
 // these are apart. Figures themselves are not compared, since a machine is faster on one day than on another.
 func compare(w io.Writer, a, b *results) error {
-	if _, err := fmt.Fprintf(w, "%s\n%s\n", a.origin(), b.origin()); err != nil {
+	if _, err := fmt.Fprintf(w, "%s\n%s\n", a.heading(), b.heading()); err != nil {
 		return err
 	}
 	within, all, alone := 0, 0, 0
@@ -61,8 +61,8 @@ func compare(w io.Writer, a, b *results) error {
 	return nil
 }
 
-// origin says what the results are of.
-func (r *results) origin() string {
+// heading says which contest the results are of.
+func (r *results) heading() string {
 	extent := "all of a contest"
 	switch {
 	case r.Partial:

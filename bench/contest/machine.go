@@ -35,7 +35,7 @@ func thisMachine(server, rest string) machine {
 		CPU: procField("/proc/cpuinfo", "model name"), Processors: runtime.NumCPU(), Server: server, Rest: rest, Shared: rest != "" && listed(siblings(server), strconv.Itoa(core(rest))),
 		System: "Linux", Kernel: runtime.GOARCH,
 	}
-	m.Memory = kibOf(procField("/proc/meminfo", "MemTotal"))
+	m.Memory = procBytes(procField("/proc/meminfo", "MemTotal"))
 	if text, err := os.ReadFile("/etc/os-release"); err == nil {
 		for line := range strings.Lines(string(text)) {
 			if name, found := strings.CutPrefix(line, "PRETTY_NAME="); found {
@@ -50,8 +50,8 @@ func thisMachine(server, rest string) machine {
 	return m
 }
 
-// kibOf reads an amount of memory as /proc writes it, such as 24 kB; 0 where it is none.
-func kibOf(text string) int64 {
+// procBytes reads an amount of memory as /proc writes it, such as 24 kB; 0 where it is none.
+func procBytes(text string) int64 {
 	kib, _, _ := strings.Cut(text, " ")
 	n, _ := strconv.ParseInt(kib, 10, 64)
 	return n << 10

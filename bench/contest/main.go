@@ -256,7 +256,7 @@ func withTools(all []stage) (chosen []stage, err error) {
 	}
 	_, noH2load := find("h2load")
 	_, noRedis := find("redis-server")
-	available := kibOf(procField("/proc/meminfo", "MemAvailable"))
+	available := procBytes(procField("/proc/meminfo", "MemAvailable"))
 	for _, st := range all {
 		if available > 0 && available < st.memory {
 			fmt.Fprintf(os.Stderr, "%s is left out: %s of memory are available, and it takes up to %s\n", st.name, bytesOf(available), bytesOf(st.memory))

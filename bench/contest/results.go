@@ -125,27 +125,37 @@ type spread struct {
 // fewest is how many undisturbed rounds are enough to go without the others.
 const fewest = 3
 
-// over reads a figure of every round that counts, without the disturbed ones where there are enough others; ok is false when half of all count or less.
-func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
-	var all, quiet []float64
+// chosen are the rounds that figures are made of: those that count, without the disturbed ones where there are enough others. quiet is how many are
+// not disturbed.
+func (r *row) chosen() (all []*round, quiet int) {
+	var undisturbed []*round
 	for i := range r.Rounds {
 		x := &r.Rounds[i]
 		if x.Void != "" {
 			continue
 		}
-		all = append(all, figure(x))
-		if x.trouble() <= 1 {
-			quiet = append(quiet, figure(x))
+		if all = append(all, x); x.trouble() <= 1 {
+			undisturbed = append(undisturbed, x)
 		}
 	}
-	if len(all)*2 <= len(r.Rounds) {
+	if len(undisturbed) >= fewest {
+		all = undisturbed
+	}
+	return all, len(undisturbed)
+}
+
+// over reads a figure of the chosen rounds; ok is false when half of all count or less.
+func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
+	if n, _ := r.left(); n*2 >= len(r.Rounds) {
 		return spread{}, false
 	}
-	if len(quiet) >= fewest {
-		return spreadOf(quiet)
+	chosen, quiet := r.chosen()
+	all := make([]float64, 0, len(chosen))
+	for _, x := range chosen {
+		all = append(all, figure(x))
 	}
 	s, ok = spreadOf(all)
-	s.Unsure = true
+	s.Unsure = quiet < fewest
 	return s, ok
 }
 
@@ -242,16 +252,6 @@ func (r *row) full() bool {
 	return ok && s.Median >= serverFull
 }
 
-// quiet is how many rounds count and were not disturbed.
-func (r *row) quiet() (n int) {
-	for i := range r.Rounds {
-		if x := &r.Rounds[i]; x.Void == "" && x.trouble() <= 1 {
-			n++
-		}
-	}
-	return n
-}
-
 // memory is that of a server when the first round that counts was over: later ones come after other scenarios, of which it may have kept some.
 func (r *row) memory() int64 {
 	for i := range r.Rounds {
@@ -282,25 +282,13 @@ func (r *row) left() (n int, why string) {
 	return n, why
 }
 
-// middle is the round that counts and has the median latency of the slowest hundredth.
+// middle is the one of the chosen rounds that has the median latency of the slowest hundredth.
 func (r *row) middle() *round {
-	var all, quiet []*round
-	for i := range r.Rounds {
-		x := &r.Rounds[i]
-		if x.Void != "" {
-			continue
-		}
-		if all = append(all, x); x.trouble() <= 1 {
-			quiet = append(quiet, x)
-		}
-	}
-	if len(quiet) >= fewest {
-		all = quiet
-	}
-	slices.SortFunc(all, func(a, b *round) int { return cmp.Compare(a.Latency.P99, b.Latency.P99) })
+	all, _ := r.chosen()
 	if len(all) == 0 {
 		return &round{}
 	}
+	slices.SortFunc(all, func(a, b *round) int { return cmp.Compare(a.Latency.P99, b.Latency.P99) })
 	return all[len(all)/2]
 }
 

@@ -203,7 +203,7 @@ func TestNumbersAreLegible(t *testing.T) {
 	if got := microseconds(4.256) + " " + microseconds(42.56) + " " + microseconds(4256); got != "4.26 42.6 4,256" {
 		t.Error(got)
 	}
-	if got := span(spread{2, 1, 3, true}, thousands) + ", " + span(spread{2, 2, 2, false}, thousands); got != "2‡ (1 to 3), 2" {
+	if got := (spread{2, 1, 3, true}).markedSpan(thousands) + ", " + span(spread{2, 1, 3, true}, thousands) + ", " + span(spread{2, 2, 2, false}, thousands); got != "2‡ (1 to 3), 2 (1 to 3), 2" {
 		t.Error(got)
 	}
 }

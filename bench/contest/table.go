@@ -27,6 +27,15 @@ func (s spread) marked(write func(float64) string) string {
 	return write(s.Median)
 }
 
+// markedSpan writes a figure with its mark, and least and most.
+func (s spread) markedSpan(write func(float64) string) string {
+	least, most := write(s.Min), write(s.Max)
+	if least == most {
+		return s.marked(write)
+	}
+	return fmt.Sprintf("%s (%s to %s)", s.marked(write), least, most)
+}
+
 // markdown writes tables. What they say is of results alone.
 type markdown struct {
 	w   io.Writer
@@ -258,7 +267,7 @@ func (m *markdown) scenario(o *outcome) {
 			redis, _ := r.over(func(x *round) float64 { return x.Redis })
 			both, _ := o.compared(r, func(x *round) float64 { return x.cpu() + x.Redis })
 			if redis.Median > 0 {
-				cells = append(cells, microseconds(redis.Median), span(both, twoDigits))
+				cells = append(cells, microseconds(redis.Median), both.markedSpan(twoDigits))
 			} else {
 				cells = append(cells, "-", "-")
 			}
@@ -288,16 +297,11 @@ func (m *markdown) scenario(o *outcome) {
 
 func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	at := func(figure func(*round) float64) float64 { s, _ := r.over(figure); return s.Median }
-	unmarked := func(figure func(*round) float64) spread { // processor time beside has the mark
-		s, _ := r.over(figure)
-		s.Unsure = false
-		return s
-	}
-	rps := unmarked(func(x *round) float64 { return x.RPS })
+	rps, _ := r.over(func(x *round) float64 { return x.RPS })
 	cpu, _ := r.over((*round).cpu)
-	p50 := unmarked(func(x *round) float64 { return x.Latency.P50 })
-	p99 := unmarked(func(x *round) float64 { return x.Latency.P99 })
-	p999 := unmarked(func(x *round) float64 { return x.Latency.P999 })
+	p50, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
+	p99, _ := r.over(func(x *round) float64 { return x.Latency.P99 })
+	p999, _ := r.over(func(x *round) float64 { return x.Latency.P999 })
 	busy, mark := at((*round).busy), ""
 	if !r.full() && r.Offered == 0 && !restart {
 		mark = "†"
@@ -308,20 +312,20 @@ func (m *markdown) cells(o *outcome, r *row, restart bool) []string {
 	}
 	compared := ""
 	if s, ok := o.compared(r, (*round).cpu); ok {
-		compared = span(s, twoDigits)
+		compared = s.markedSpan(twoDigits)
 	}
 	counted := strconv.Itoa(len(r.Rounds))
-	if n := r.quiet(); n < min(fewest, len(r.Rounds)) {
+	if _, n := r.chosen(); n < min(fewest, len(r.Rounds)) {
 		counted += fmt.Sprintf(" (%d quiet)", n)
 	}
 	cells := []string{
-		r.label(), asked, fmt.Sprintf("%.0f %%", 100*busy), span(cpu, microseconds),
+		r.label(), asked, fmt.Sprintf("%.0f %%", 100*busy), cpu.markedSpan(microseconds),
 		microseconds(at(func(x *round) float64 { return x.User })) + " + " + microseconds(at(func(x *round) float64 { return x.System })), compared,
 		span(p50, milliseconds), span(p99, milliseconds), span(p999, milliseconds), bytesOf(r.memory()), counted,
 	}
 	if r.Offered > 0 {
 		cell := "-" // it was not told apart
-		if hits := unmarked(func(x *round) float64 { return x.HitP99 }); hits.Median > 0 {
+		if hits, _ := r.over(func(x *round) float64 { return x.HitP99 }); hits.Median > 0 {
 			cell = span(hits, milliseconds)
 		}
 		cells = append(cells, cell)
@@ -342,18 +346,15 @@ func toPlain(o *outcome, r *row) string {
 	if !ok {
 		return ""
 	}
-	return span(s, twoDigits)
+	return s.markedSpan(twoDigits)
 }
 
 func twoDigits(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
 
-// span writes median, least and most.
+// span writes median, least and most, without a mark: processor time in the same row has it.
 func span(s spread, write func(float64) string) string {
-	least, most := write(s.Min), write(s.Max)
-	if least == most {
-		return s.marked(write)
-	}
-	return fmt.Sprintf("%s (%s to %s)", s.marked(write), least, most)
+	s.Unsure = false
+	return s.markedSpan(write)
 }
 
 // thousands writes a whole number with commas.
