@@ -94,7 +94,7 @@ func (m *markdown) stampedes(o *outcome) (head []string, rows [][]string) {
 		half, _ := r.over(func(x *round) float64 { return x.Latency.P50 })
 		last, _ := r.over(func(x *round) float64 { return x.Latency.Max })
 		cpu, _ := r.over((*round).cpu)
-		rows = append(rows, []string{r.label(), span(upstream, thousands), milliseconds(half.Median), span(last, milliseconds), span(cpu, microseconds)})
+		rows = append(rows, []string{r.label(), span(upstream, thousands), milliseconds(half.Median), span(last, milliseconds), cpu.markedSpan(microseconds)})
 	}
 	return head, rows
 }
