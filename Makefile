@@ -30,6 +30,7 @@ IMAGE ?= cacheproxy:$(VERSION)
 QUICK ?=
 WHO ?=
 ONLY ?=
+ROUNDS ?=
 SCENARIO ?= hit-1k-c64
 # make microbench, make bench-compare
 BENCH ?= .
@@ -115,9 +116,9 @@ consistency: needs ## hold purges' receipts against what replicas serve: in orde
 	go test -tags consistency -v -count=1 -parallel 16 -timeout 3h ./cmd/cacheproxy/internal/consistency -args -for '$(CONSISTENCY)' $(if $(SEED),-seed '$(SEED)')
 
 .PHONY: bench
-bench: ## measure cacheproxy beside its peers (under 40 min; QUICK=1: under 5): bench/results; WHO and ONLY name contestants and scenarios, with commas between
+bench: ## measure cacheproxy beside its peers (under 40 min; QUICK=1: under 5): bench/results; ROUNDS=20: longer and surer; WHO and ONLY name contestants and scenarios, with commas between
 	@bench/needs
-	cd bench && go build -o ../bin/contest ./contest && exec ../bin/contest $(if $(QUICK),-quick) $(if $(WHO),-who '$(WHO)') $(if $(ONLY),-only '$(ONLY)')
+	cd bench && go build -o ../bin/contest ./contest && exec ../bin/contest $(if $(QUICK),-quick) $(if $(WHO),-who '$(WHO)') $(if $(ONLY),-only '$(ONLY)') $(if $(ROUNDS),-rounds '$(ROUNDS)')
 
 .PHONY: bench-agree
 bench-agree: ## hold the ratios of the contest in bench/results against those of another one, in AGAINST=DIR

@@ -11,12 +11,16 @@ import (
 const agree = 0.10
 
 // compare says how well two contests agree: of each row the ratio of processor time to ours, in the one and in the other, and how far
-// these are apart. Figures themselves are not compared, since a machine is faster on one day than on another.
+// these are apart. Of those that are further apart than they should be it says which are no further apart than two contests of such rounds may be by chance.
+// Figures themselves are not compared, since a machine is faster on one day than on another.
 func compare(w io.Writer, a, b *results) error {
+	if a.Begun.Equal(b.Begun) {
+		return fmt.Errorf("both are the contest of %s", a.Begun.UTC().Format("2 January 2006 15:04:05 UTC"))
+	}
 	if _, err := fmt.Fprintf(w, "%s\n%s\n", a.heading(), b.heading()); err != nil {
 		return err
 	}
-	within, all, alone := 0, 0, 0
+	within, chance, all, alone := 0, 0, 0, 0
 	for i := range b.Scenarios {
 		alone += onlyIn(&b.Scenarios[i], a)
 	}
@@ -34,20 +38,24 @@ func compare(w io.Writer, a, b *results) error {
 			if !okX || !okY {
 				continue
 			}
-			apart := math.Abs(math.Log(x / y))
+			apart := math.Abs(math.Log(x.Median / y.Median))
 			all++
 			mark := ""
-			if apart <= math.Log(1+agree) {
+			switch {
+			case apart <= math.Log(1+agree):
 				within++
-			} else {
+			case byChance(apart, x.Doubt, y.Doubt):
+				chance++
+				mark = "  apart, as rounds are"
+			default:
 				mark = "  apart"
 			}
-			if _, err := fmt.Fprintf(w, "%-14s %-32s %6.2f %6.2f%s\n", o.Name, r.at(), x, y, mark); err != nil {
+			if _, err := fmt.Fprintf(w, "%-14s %-32s %6.2f %6.2f%s\n", o.Name, r.at(), x.Median, y.Median, mark); err != nil {
 				return err
 			}
 		}
 	}
-	if _, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%; %d are of one of the contests alone\n", within, all, 100*agree, alone); err != nil {
+	if _, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%; %d are apart as rounds of one contest are; %d are of one of the contests alone\n", within, all, 100*agree, chance, alone); err != nil {
 		return err
 	}
 	switch {
@@ -98,12 +106,18 @@ func onlyIn(o *outcome, others *results) (n int) {
 
 // toOurs is the ratio of a row to ours of the same variant and rate. Ours have none, and nor have those of a stampede, which is about what reaches the
 // upstream: a thousand requests are too few to tell processor time.
-func (o *outcome) toOurs(r *row) (float64, bool) {
+func (o *outcome) toOurs(r *row) (spread, bool) {
 	if r == nil || r.Contestant == ours || o.Name == "stampede" {
-		return 0, false
+		return spread{}, false
 	}
-	s, ok := o.compared(r, (*round).cpu)
-	return s.Median, ok
+	return o.compared(r, (*round).cpu)
+}
+
+// byChance reports whether two ratios may be so far apart because each is of a few rounds: in 95 of 100 pairs of contests they are no further. Of one round
+// nobody knows.
+func byChance(apart, doubt, other float64) bool {
+	both := 2 * math.Hypot(doubt, other)
+	return apart <= both && !math.IsInf(both, 1)
 }
 
 // compared is the ratio of some figure of a row to ours.

@@ -26,9 +26,9 @@ type contest struct {
 
 // What things take, as far as can be told before.
 const (
-	around      = 250 * time.Millisecond // of one measurement: counters, connecting
+	around      = 400 * time.Millisecond // of one measurement: counters, connecting
 	startTime   = 1500 * time.Millisecond
-	warmingRate = 12_000 // a second
+	warmingRate = 9_000 // a second
 )
 
 // run goes through the stages. What goes wrong with a contestant is noted where its figures would be, and the contest goes on.

@@ -69,7 +69,7 @@ func main() {
 }
 
 func (o *options) run(ctx context.Context) error {
-	partial := o.only != "" || o.who != "" || o.rounds != 0 || o.each != 0
+	partial := o.only != "" || o.who != "" || 0 < o.rounds && o.rounds < full.rounds || o.each != 0
 	if o.out == "" {
 		o.out = filepath.Join(o.root, "bench", "results")
 		switch {
@@ -130,6 +130,7 @@ func (o *options) choose() (p pace, chosen []stage, who []*contestant, err error
 		p = short
 	}
 	if o.rounds > 0 {
+		p.longest = p.longest * time.Duration(max(o.rounds, p.rounds)) / time.Duration(p.rounds)
 		p.rounds = o.rounds
 	}
 	if o.each > 0 {

@@ -173,10 +173,23 @@ func TestEstimates(t *testing.T) {
 	for name, c := range map[string]struct {
 		pace pace
 		most time.Duration
-	}{"full": {full, 29 * time.Minute}, "quick": {short, 4*time.Minute + 30*time.Second}} {
+	}{"full": {full, 33 * time.Minute}, "quick": {short, 4*time.Minute + 30*time.Second}} {
 		contest := &contest{pace: c.pace, who: contestants}
 		if d := contest.estimate(c.pace.of(stages)); d > c.most || d < time.Minute {
 			t.Errorf("%s: %v", name, d)
+		}
+	}
+}
+
+// Who asks for more rounds gives them time.
+func TestMoreRounds(t *testing.T) {
+	for rounds, want := range map[int]time.Duration{0: full.longest, 2: full.longest, 20: 4 * full.longest} {
+		p, all, _, err := (&options{rounds: rounds}).choose()
+		if err != nil || p.longest != want || rounds > 0 && p.rounds != rounds {
+			t.Errorf("%d rounds: %+v, %v", rounds, p, err)
+		}
+		if d := (&contest{pace: p, who: contestants}).estimate(all); d > p.longest {
+			t.Errorf("%d rounds: estimated %v, of %v", rounds, d, p.longest)
 		}
 	}
 }

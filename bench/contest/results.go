@@ -119,7 +119,8 @@ type latency struct {
 // spread is the median, least and most of the rounds.
 type spread struct {
 	Median, Min, Max float64
-	Unsure           bool // there were fewer than fewest undisturbed rounds, so all are in it
+	Unsure           bool    // there were fewer than fewest undisturbed rounds, so all are in it
+	Doubt            float64 // of a ratio: the standard error of the median, as a share of it
 }
 
 // fewest is how many undisturbed rounds are enough to go without the others.
@@ -194,7 +195,7 @@ func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
 		return spread{}, false
 	}
 	s, ok = spreadOf(all)
-	s.Unsure = quiet < fewest
+	s.Unsure, s.Doubt = quiet < fewest, uncertainty(all)
 	return s, ok
 }
 

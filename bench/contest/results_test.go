@@ -114,23 +114,29 @@ func rounds(cpu ...float64) (all []round) {
 	return all
 }
 
+// without is a spread without how sure it is.
+func (s spread) without() spread {
+	s.Doubt = 0
+	return s
+}
+
 // Ratios are made within a round, and of rounds that count.
 func TestRatio(t *testing.T) {
 	a, b := &row{Rounds: rounds(10, 40, -1, 33)}, &row{Rounds: rounds(5, 20, 1, 11)}
-	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3, false}) {
+	if s, ok := ratio(a, b, (*round).cpu); !ok || s.without() != (spread{2, 2, 3, false, 0}) || s.Doubt != uncertainty([]float64{2, 2, 3}) {
 		t.Errorf("%v, %t", s, ok)
 	}
 	if s, ok := (&row{Rounds: rounds(5, -1, -1)}).over((*round).cpu); ok {
 		t.Errorf("one round of three is told as %v", s)
 	}
-	if s, ok := a.over((*round).cpu); !ok || s != (spread{33, 10, 40, false}) {
+	if s, ok := a.over((*round).cpu); !ok || s != (spread{33, 10, 40, false, 0}) {
 		t.Errorf("%v, %t", s, ok)
 	}
 	a.Rounds[0].Pace, b.Rounds[0].Pace = []float64{50, 50}, []float64{60, 50}
-	if s, ok := ratio(a, b, (*round).cpu); !ok || s != (spread{2, 2, 3, true}) {
+	if s, ok := ratio(a, b, (*round).cpu); !ok || s.without() != (spread{2, 2, 3, true, 0}) {
 		t.Errorf("two rounds in which the machine was even are told as %v, %t", s, ok)
 	}
-	if got := (spread{2, 2, 3, true}).marked(twoDigits) + " " + (spread{2, 2, 3, false}).marked(twoDigits); got != "2.00‡ 2.00" {
+	if got := (spread{2, 2, 3, true, 0}).marked(twoDigits) + " " + (spread{2, 2, 3, false, 0}).marked(twoDigits); got != "2.00‡ 2.00" {
 		t.Error(got)
 	}
 	if s, ok := (&row{Rounds: rounds(1, 2)}).over((*round).cpu); !ok || s.Median != 1.5 || !s.Unsure {
@@ -138,15 +144,15 @@ func TestRatio(t *testing.T) {
 	}
 	quiet := &row{Rounds: rounds(10, 100, 10, 10, 12)}
 	quiet.Rounds[1].Slowed = 2 * sluggish
-	if s, ok := quiet.over((*round).cpu); !ok || s != (spread{10, 10, 12, false}) {
+	if s, ok := quiet.over((*round).cpu); !ok || s != (spread{10, 10, 12, false, 0}) {
 		t.Errorf("with a disturbed round among others: %v, %t", s, ok)
 	}
 	other := &row{Rounds: rounds(5, 5, 5, 5, 5)[:4]}
 	quiet.Rounds[1].Pace, other.Rounds[1].Pace = []float64{100, 50}, []float64{50, 50}
-	if s, ok := ratio(quiet, other, (*round).cpu); !ok || s != (spread{2, 2, 2, false}) {
+	if s, ok := ratio(quiet, other, (*round).cpu); !ok || s != (spread{2, 2, 2, false, 0}) {
 		t.Errorf("the ratio with a disturbed round among others: %v, %t", s, ok)
 	}
-	if s, ok := ratio(&row{Rounds: rounds(10, 20, 30)[1:]}, &row{Rounds: rounds(1, 2, 3, 4)}, (*round).cpu); !ok || s != (spread{10, 10, 10, true}) {
+	if s, ok := ratio(&row{Rounds: rounds(10, 20, 30)[1:]}, &row{Rounds: rounds(1, 2, 3, 4)}, (*round).cpu); !ok || s.without() != (spread{10, 10, 10, true, 0}) {
 		t.Errorf("who was not in all rounds: %v, %t", s, ok)
 	}
 	none := &row{Rounds: rounds(-1)}
@@ -203,7 +209,10 @@ func TestNumbersAreLegible(t *testing.T) {
 	if got := microseconds(4.256) + " " + microseconds(42.56) + " " + microseconds(4256); got != "4.26 42.6 4,256" {
 		t.Error(got)
 	}
-	if got := (spread{2, 1, 3, true}).markedSpan(thousands) + ", " + span(spread{2, 1, 3, true}, thousands) + ", " + span(spread{2, 2, 2, false}, thousands); got != "2‡ (1 to 3), 2 (1 to 3), 2" {
+	if got := (spread{2, 1, 3, true, 0}).markedSpan(thousands) + ", " + span(spread{2, 1, 3, true, 0}, thousands) + ", " + span(spread{2, 2, 2, false, 0}, thousands); got != "2‡ (1 to 3), 2 (1 to 3), 2" {
+		t.Error(got)
+	}
+	if got := (spread{2, 1, 3, true, 0.1}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.5}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.001}).markedSpan(twoDigits); got != "2.00‡ ± 0.40 (1.00 to 3.00), 2.00, 2.00" {
 		t.Error(got)
 	}
 }
@@ -333,23 +342,38 @@ func TestKept(t *testing.T) {
 
 // Two contests agree where the ratios to ours do, whatever the figures are.
 func TestCompare(t *testing.T) {
-	a := &results{Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(10)}, {Contestant: "x", Rounds: rounds(20)}, {Contestant: "y", Rounds: rounds(5)}}}}}
+	a := &results{Begun: time.Now(), Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(10)}, {Contestant: "x", Rounds: rounds(20)}, {Contestant: "y", Rounds: rounds(5)}}}}}
 	b := &results{Scenarios: []outcome{{Name: "hit", Rows: []row{{Contestant: ours, Rounds: rounds(100)}, {Contestant: "x", Rounds: rounds(210)}, {Contestant: "y", Rounds: rounds(60)}}}}}
 	var out strings.Builder
 	if err := compare(&out, a, b); err == nil {
 		t.Error("it is no failure that they do not agree")
 	}
-	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; 0 are of one") || !strings.Contains(got, "  0.50   0.60  apart\n") {
+	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; 0 are apart as rounds of one contest are; 0 are of one") || !strings.Contains(got, "  0.50   0.60  apart\n") {
 		t.Error(got)
 	}
 	a.Scenarios[0].Rows[2].Rounds, a.Scenarios[0].Rows[1].Rounds = rounds(6.1), nil
 	out.Reset()
-	if err := compare(&out, a, b); err == nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; 1 are of one") {
+	if err := compare(&out, a, b); err == nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; 0 are apart as rounds of one contest are; 1 are of one") {
 		t.Errorf("%v, %s", err, out.String())
 	}
 	b.Scenarios[0].Rows[1].Rounds = nil
 	if err := compare(&out, a, b); err != nil {
 		t.Errorf("what is in neither: %v", err)
+	}
+	if err := compare(&out, a, a); err == nil || !strings.Contains(err.Error(), "both are the contest of") {
+		t.Errorf("one contest with itself: %v", err)
+	}
+	// Rounds between 20 and 30 to 10 make a ratio of 2.5 that may as well be 2.8; rounds that are all alike do not.
+	for _, test := range []struct {
+		rounds []float64
+		want   string
+	}{{[]float64{20, 25, 30, 22, 27}, "2.80  apart, as rounds are\n"}, {[]float64{25, 25, 25.1, 25, 25}, "2.80  apart\n"}} {
+		a.Scenarios[0].Rows = []row{{Contestant: ours, Rounds: rounds(10, 10, 10, 10, 10)}, {Contestant: "x", Rounds: rounds(test.rounds...)}}
+		b.Scenarios[0].Rows = []row{{Contestant: ours, Rounds: rounds(10, 10, 10, 10, 10)}, {Contestant: "x", Rounds: rounds(28, 28, 28.1, 28, 27.9)}}
+		out.Reset()
+		if err := compare(&out, a, b); err == nil || !strings.Contains(out.String(), test.want) {
+			t.Errorf("of %v: %v, %s", test.rounds, err, out.String())
+		}
 	}
 	for _, x := range []*results{a, b} {
 		if compare(&out, x, &results{}) == nil || compare(&out, &results{}, x) == nil {

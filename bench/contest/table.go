@@ -27,13 +27,16 @@ func (s spread) marked(write func(float64) string) string {
 	return write(s.Median)
 }
 
-// markedSpan writes a figure with its mark, and least and most.
+// markedSpan writes a figure with its mark, how sure it is, and least and most.
 func (s spread) markedSpan(write func(float64) string) string {
-	least, most := write(s.Min), write(s.Max)
-	if least == most {
-		return s.marked(write)
+	text, least, most := s.marked(write), write(s.Min), write(s.Max)
+	if off := write(2 * s.Doubt * s.Median); 2*s.Doubt < 1 && off != write(0) { // no more is known than least and most where it is more
+		text += " ± " + off
 	}
-	return fmt.Sprintf("%s (%s to %s)", s.marked(write), least, most)
+	if least == most {
+		return text
+	}
+	return fmt.Sprintf("%s (%s to %s)", text, least, most)
 }
 
 // markdown writes tables. What they say is of results alone.
@@ -141,7 +144,7 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %d undisturbed rounds the others are left out of its figures. Ratios are of rounds in which the machine was as fast for the one as for the other. Where there are fewer than that, a figure or ratio is of all rounds, and has a %s. Of the %d measurements that are shown something else took more than %.0f %% of a processor in %d",
+	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %[1]d undisturbed rounds the others are left out of its figures. Ratios are of rounds in which the machine was as fast for the one as for the other; ± is twice the standard error of their median, as far as so few tell it. Where fewer than %[1]d are undisturbed, a figure or ratio is of all rounds, and has a %[2]s. Of the %[3]d measurements that are shown something else took more than %.0[4]f %% of a processor in %[5]d",
 		fewest, unsure, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the server's processor was at least %.0f %% below its best", slow, 100*sluggish)
