@@ -11,7 +11,7 @@ import (
 const agree = 0.10
 
 // compare says how well two contests agree: of each row the ratio of processor time to ours, in the one and in the other, and how far
-// these are apart. Of those that are further apart than they should be it says which are no further apart than two contests of such rounds may be by chance.
+// these are apart. Of those that are further apart than they should be it says where that may be chance, as two contests have a few rounds each.
 // Figures themselves are not compared, since a machine is faster on one day than on another.
 func compare(w io.Writer, a, b *results) error {
 	if a.Begun.Equal(b.Begun) {
@@ -46,7 +46,7 @@ func compare(w io.Writer, a, b *results) error {
 				within++
 			case byChance(apart, x.Doubt, y.Doubt):
 				chance++
-				mark = "  apart, as rounds are"
+				mark = "  apart, may be chance"
 			default:
 				mark = "  apart"
 			}
@@ -55,14 +55,14 @@ func compare(w io.Writer, a, b *results) error {
 			}
 		}
 	}
-	if _, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%; %d are apart as rounds of one contest are; %d are of one of the contests alone\n", within, all, 100*agree, chance, alone); err != nil {
+	if _, err := fmt.Fprintf(w, "%d of %d ratios agree within %.0f %%; of the others %d may be chance; %d are of one of the contests alone\n", within, all, 100*agree, chance, alone); err != nil {
 		return err
 	}
 	switch {
 	case all == 0:
 		return errors.New("there is nothing to compare")
 	case within < all:
-		return fmt.Errorf("%d ratios are further apart than %.0f %%", all-within, 100*agree)
+		return fmt.Errorf("%d ratios are further apart than %.0f %%, %d of them more than chance allows", all-within, 100*agree, all-within-chance)
 	case alone > 0:
 		return fmt.Errorf("%d ratios are of one of the contests alone", alone)
 	}
@@ -105,16 +105,19 @@ func onlyIn(o *outcome, others *results) (n int) {
 }
 
 // toOurs is the ratio of a row to ours of the same variant and rate. Ours have none, and nor have those of a stampede, which is about what reaches the
-// upstream: a thousand requests are too few to tell processor time.
+// upstream: a thousand requests are too few to tell processor time. Nor has a rate that one of the two cannot keep up with.
 func (o *outcome) toOurs(r *row) (spread, bool) {
 	if r == nil || r.Contestant == ours || o.Name == "stampede" {
+		return spread{}, false
+	}
+	if base := o.base(r); base == nil || r.saturated() || base.saturated() {
 		return spread{}, false
 	}
 	return o.compared(r, (*round).cpu)
 }
 
-// byChance reports whether two ratios may be so far apart because each is of a few rounds: in 95 of 100 pairs of contests they are no further. Of one round
-// nobody knows.
+// byChance reports whether two ratios may be so far apart because each is of a few rounds: in 95 of 100 pairs of contests at least they are no further. Of
+// one round nobody knows.
 func byChance(apart, doubt, other float64) bool {
 	both := 2 * math.Hypot(doubt, other)
 	return apart <= both && !math.IsInf(both, 1)

@@ -283,13 +283,18 @@ func drawConnections(r *results) *figure.Figure {
 		p.X.Label.Text = fmt.Sprintf("connections (1: asked by %s, others not; hollow: limited by who asks)", one.AskedBy)
 	}
 	var all []curve
+	var ticks plot.ConstantTicks
+	numbers := []int{1, 16, 64, 256, 1024}
+	for _, n := range numbers { // their logarithms, rather than plot.LogScale, which makes room for the name of the axis where it is not
+		ticks = append(ticks, plot.Tick{Value: math.Log2(float64(n)), Label: thousands(float64(n))})
+	}
 	for _, c := range r.Contestants {
 		one := curve{name: c.Name}
-		for _, n := range []int{1, 16, 64, 256, 1024} {
+		for _, n := range numbers {
 			if o := r.outcome("hit-1k-c" + strconv.Itoa(n)); o != nil {
 				if row := o.row(c.Name); row != nil {
 					if s, ok := row.over(func(x *round) float64 { return x.RPS }); ok {
-						at := plotter.XY{X: float64(n), Y: s.Median}
+						at := plotter.XY{X: math.Log2(float64(n)), Y: s.Median}
 						if one.points = append(one.points, at); !row.full() {
 							one.hollow = append(one.hollow, at)
 						}
@@ -305,8 +310,7 @@ func drawConnections(r *results) *figure.Figure {
 		return nil
 	}
 	addCurves(p, all, true)
-	p.X.Scale = plot.LogScale{}
-	p.X.Tick.Marker = plot.ConstantTicks([]plot.Tick{{Value: 1, Label: "1"}, {Value: 16, Label: "16"}, {Value: 64, Label: "64"}, {Value: 256, Label: "256"}, {Value: 1024, Label: "1,024"}})
+	p.X.Tick.Marker = ticks
 	p.Y.Tick.Marker = round125(6)
 	return &figure.Figure{Plots: [][]*plot.Plot{{p}}, Width: wide, Height: 260}
 }

@@ -25,7 +25,7 @@ func (m *markdown) pairs(name string) {
 			}
 			cell := "-"
 			if s, ok := ratio(a, &o.Rows[j], (*round).cpu); ok && i != j {
-				cell = s.marked(twoDigits)
+				cell = s.sure(twoDigits)
 			}
 			cells = append(cells, cell)
 		}

@@ -116,13 +116,6 @@ type latency struct {
 	Max  float64 `json:"max"`
 }
 
-// spread is the median, least and most of the rounds.
-type spread struct {
-	Median, Min, Max float64
-	Unsure           bool    // there were fewer than fewest undisturbed rounds, so all are in it
-	Doubt            float64 // of a ratio: the standard error of the median, as a share of it
-}
-
 // fewest is how many undisturbed rounds are enough to go without the others.
 const fewest = 3
 
@@ -158,18 +151,6 @@ func (r *row) over(figure func(*round) float64) (s spread, ok bool) {
 	s, ok = spreadOf(all)
 	s.Unsure = quiet < fewest
 	return s, ok
-}
-
-func spreadOf(all []float64) (s spread, ok bool) {
-	if len(all) == 0 {
-		return spread{}, false
-	}
-	all = slices.Sorted(slices.Values(all))
-	middle := all[len(all)/2]
-	if len(all)%2 == 0 {
-		middle = (all[len(all)/2-1] + middle) / 2
-	}
-	return spread{Median: middle, Min: all[0], Max: all[len(all)-1]}, true
 }
 
 // rounds are all that there are.
@@ -212,7 +193,7 @@ func ratios(a, b *row, figure func(*round) float64) (all []float64, undisturbed 
 		}
 		both++
 		y := &b.Rounds[at]
-		if x.Void != "" || y.Void != "" || figure(y) <= 0 {
+		if x.Void != "" || y.Void != "" || figure(x) <= 0 || figure(y) <= 0 {
 			continue
 		}
 		all = append(all, figure(x)/figure(y))

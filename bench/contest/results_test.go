@@ -212,7 +212,7 @@ func TestNumbersAreLegible(t *testing.T) {
 	if got := (spread{2, 1, 3, true, 0}).markedSpan(thousands) + ", " + span(spread{2, 1, 3, true, 0}, thousands) + ", " + span(spread{2, 2, 2, false, 0}, thousands); got != "2‡ (1 to 3), 2 (1 to 3), 2" {
 		t.Error(got)
 	}
-	if got := (spread{2, 1, 3, true, 0.1}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.5}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.001}).markedSpan(twoDigits); got != "2.00‡ ± 0.40 (1.00 to 3.00), 2.00, 2.00" {
+	if got := (spread{2, 1, 3, true, 0.1}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.5}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, true, math.Inf(1)}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.001}).markedSpan(twoDigits); got != "2.00‡ ± 0.40 (1.00 to 3.00), 2.00 ± 2.00, 2.00‡, 2.00" {
 		t.Error(got)
 	}
 }
@@ -348,12 +348,12 @@ func TestCompare(t *testing.T) {
 	if err := compare(&out, a, b); err == nil {
 		t.Error("it is no failure that they do not agree")
 	}
-	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; 0 are apart as rounds of one contest are; 0 are of one") || !strings.Contains(got, "  0.50   0.60  apart\n") {
+	if got := out.String(); !strings.Contains(got, "1 of 2 ratios agree within 10 %; of the others 0 may be chance; 0 are of one") || !strings.Contains(got, "  0.50   0.60  apart\n") {
 		t.Error(got)
 	}
 	a.Scenarios[0].Rows[2].Rounds, a.Scenarios[0].Rows[1].Rounds = rounds(6.1), nil
 	out.Reset()
-	if err := compare(&out, a, b); err == nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; 0 are apart as rounds of one contest are; 1 are of one") {
+	if err := compare(&out, a, b); err == nil || !strings.Contains(out.String(), "1 of 1 ratios agree within 10 %; of the others 0 may be chance; 1 are of one") {
 		t.Errorf("%v, %s", err, out.String())
 	}
 	b.Scenarios[0].Rows[1].Rounds = nil
@@ -367,7 +367,7 @@ func TestCompare(t *testing.T) {
 	for _, test := range []struct {
 		rounds []float64
 		want   string
-	}{{[]float64{20, 25, 30, 22, 27}, "2.80  apart, as rounds are\n"}, {[]float64{25, 25, 25.1, 25, 25}, "2.80  apart\n"}} {
+	}{{[]float64{20, 25, 30, 22, 27}, "2.80  apart, may be chance\n"}, {[]float64{25, 25, 25.1, 25, 25}, "2.80  apart\n"}} {
 		a.Scenarios[0].Rows = []row{{Contestant: ours, Rounds: rounds(10, 10, 10, 10, 10)}, {Contestant: "x", Rounds: rounds(test.rounds...)}}
 		b.Scenarios[0].Rows = []row{{Contestant: ours, Rounds: rounds(10, 10, 10, 10, 10)}, {Contestant: "x", Rounds: rounds(28, 28, 28.1, 28, 27.9)}}
 		out.Reset()

@@ -70,7 +70,7 @@ var stages = []stage{
 		{name: "hit-16k", title: "hit, 16 KB, 64 connections", kind: byLoadgen, body: body.Hit, size: 16 * kib, keys: 1, connections: 64},
 		{name: "hit-64k", title: "hit, 64 KB, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: 64 * kib, keys: 1, connections: 64},
 		{name: "hit-1m", title: "hit, 1 MB, 64 connections", kind: byLoadgen, body: body.Hit, size: mib, keys: 1, connections: 64, longer: 2},
-		{name: "wrk-1m", title: "hit, 1 MB, 64 connections, asked by wrk", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64},
+		{name: "wrk-1m", title: "hit, 1 MB, 64 connections, asked by wrk", kind: byWrk, body: body.Hit, size: mib, keys: 1, connections: 64, longer: 5},
 		{name: "not-modified", title: "304 to If-None-Match, 64 connections", kind: byLoadgen, quick: true, body: body.Hit, size: kib, keys: 1, validate: true, connections: 64},
 	}},
 	{name: "keys", variants: [][]feature{nil}, scenarios: []scenario{

@@ -42,7 +42,9 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 	if err != nil {
 		return nil, err
 	}
+	gauged := c.gauge.watch()
 	said, err := loadgen{c.lab.loadgen, s}.ask(ctx, c.lab.rest, c.lab.memory, "stampede")
+	pace := gauged()
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +58,7 @@ func (c *contest) stampede(ctx context.Context, sc *scenario, e *entry) (*round,
 		return nil, err
 	}
 	one := roundOf(sent, before, after)
+	one.Disturbed, one.Pace = c.lab.disturbed(sent, before, after), pace
 	one.Upstream = after.upstream.Slow - before.upstream.Slow
 	one.Checked = said.Checked
 	if one.Memory, err = resident(e.running.pids()); err != nil {

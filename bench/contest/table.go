@@ -16,29 +16,6 @@ const ours = "cacheproxy"
 // serverFull is the share of its processor below which a server has not been at its limit: requests a second are then those of what asked it.
 const serverFull = 0.85
 
-// unsure stands behind a figure that has rounds in it in which the machine was not itself, since there were too few others.
-const unsure = "‡"
-
-// marked writes a figure, with the mark where it is due.
-func (s spread) marked(write func(float64) string) string {
-	if s.Unsure {
-		return write(s.Median) + unsure
-	}
-	return write(s.Median)
-}
-
-// markedSpan writes a figure with its mark, how sure it is, and least and most.
-func (s spread) markedSpan(write func(float64) string) string {
-	text, least, most := s.marked(write), write(s.Min), write(s.Max)
-	if off := write(2 * s.Doubt * s.Median); 2*s.Doubt < 1 && off != write(0) { // no more is known than least and most where it is more
-		text += " ± " + off
-	}
-	if least == most {
-		return text
-	}
-	return fmt.Sprintf("%s (%s to %s)", text, least, most)
-}
-
 // markdown writes tables. What they say is of results alone.
 type markdown struct {
 	w   io.Writer
@@ -144,7 +121,7 @@ func (m *markdown) disturbed() string {
 			slow++
 		}
 	}
-	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %[1]d undisturbed rounds the others are left out of its figures. Ratios are of rounds in which the machine was as fast for the one as for the other; ± is twice the standard error of their median, as far as so few tell it. Where fewer than %[1]d are undisturbed, a figure or ratio is of all rounds, and has a %[2]s. Of the %[3]d measurements that are shown something else took more than %.0[4]f %% of a processor in %[5]d",
+	text := fmt.Sprintf("What was disturbed was measured again at once or in a later round, as long as there was time, and where a row has %[1]d undisturbed rounds the others are left out of its figures. Ratios are of rounds in which the machine was as fast for the one as for the other; ± is what their median is within at 95 of 100 times, by Student's t, as far as so few tell it. Where fewer than %[1]d are undisturbed, a figure or ratio is of all rounds, and has a %[2]s. Of the %[3]d measurements that are shown something else took more than %.0[4]f %% of a processor in %[5]d",
 		fewest, unsure, all, 100*tolerable, n)
 	if gauged > 0 {
 		text += fmt.Sprintf("; in %d the server's processor was at least %.0f %% below its best", slow, 100*sluggish)
@@ -194,18 +171,18 @@ func (m *markdown) summary() {
 		return ""
 	})
 	m.printf("Processor time, user and system, that the server takes for a request, in microseconds: less is better. A dash: not measured; %s: the machine was not itself in too many rounds. "+
-		"Columns are of different minutes, and of different clients: compare within a column. "+
+		"Columns are of different minutes, and of different clients: compare within a column, and by the ratios where one of two has ‡ and the other has not. "+
 		"The floor answers with bytes that lie ready and reads nothing of a request but its end; it has no TLS, and is asked over plain HTTP/1.1 in those columns. "+
 		"net/http is a handler of Go's own server that does no more. Both have one key alone, where others have 100,000.\n\n", unsure)
 }
 
 // ratios is what ours takes beside each of the others.
 func (m *markdown) ratios() {
-	m.printf("The same as ratios, each the median of those of the rounds, in which both were measured within the same minute or two:\n\n")
+	m.printf("The same as ratios, each the median of those of the rounds, in which both were measured within the same minute or two, and ± what that median is within at 95 of 100 times:\n\n")
 	m.short("CPU", func(contestant string) string { return ours + " to " + contestant }, func(o *outcome, r *row) string {
 		if own := o.plain(ours); own != nil && own != r {
 			if s, ok := ratio(own, r, (*round).cpu); ok {
-				return s.marked(twoDigits)
+				return s.sure(twoDigits)
 			}
 		}
 		return ""
@@ -353,12 +330,6 @@ func toPlain(o *outcome, r *row) string {
 }
 
 func twoDigits(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
-
-// span writes median, least and most, without a mark: processor time in the same row has it.
-func span(s spread, write func(float64) string) string {
-	s.Unsure = false
-	return s.markedSpan(write)
-}
 
 // thousands writes a whole number with commas.
 func thousands(f float64) string {
