@@ -181,6 +181,18 @@ func TestEstimates(t *testing.T) {
 	}
 }
 
+// What is another thing in each contest is not in the configurations that are kept.
+func TestAnonymous(t *testing.T) {
+	e := &entry{s: setup{
+		Program: "/tmp/contest1/cacheproxy", Dir: "/tmp/contest1/cacheproxy2345678", CacheDir: "/dev/shm/contest9/cache", CertFile: "/tmp/contest1/cert.pem",
+		LogFile: "/dev/shm/contest9/cacheproxy2345678.log", Port: 40001, TLSPort: 40002, AdminPort: 40003, OriginPort: 40004, RedisPort: 40005,
+	}}
+	got := string(e.anonymous([]byte("/tmp/contest1/cacheproxy serve --config /tmp/contest1/cacheproxy2345678/a.yaml --listen :40001 --log cacheproxy2345678.log >>/dev/shm/contest9/cacheproxy2345678.log")))
+	if want := "cacheproxy serve --config DIR/a.yaml --listen :PORT --log LOGFILE >>LOGFILE"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // Who asks for more rounds gives them time.
 func TestMoreRounds(t *testing.T) {
 	for rounds, want := range map[int]time.Duration{0: full.longest, 2: full.longest, 20: 4 * full.longest} {
