@@ -155,7 +155,7 @@ func (e *entry) anonymous(text []byte) []byte {
 	s := &e.s
 	replaced := strings.NewReplacer(
 		s.Dir, "DIR", s.Program, filepath.Base(s.Program), // a program that was built is the beginning of the name of its directory
-		s.CacheDir, "CACHE", s.LogFile, "LOGFILE", filepath.Base(s.LogFile), "LOGFILE", filepath.Dir(s.LogFile), "LOGS", filepath.Dir(s.CertFile), "CERTIFICATES",
+		s.LogFile, "LOGFILE", s.CacheDir, "CACHE", filepath.Base(s.LogFile), "LOGFILE", filepath.Dir(s.LogFile), "LOGS", filepath.Dir(s.CertFile), "CERTIFICATES",
 		fmt.Sprint(s.Port), "PORT", fmt.Sprint(s.TLSPort), "TLSPORT", fmt.Sprint(s.AdminPort), "ADMINPORT", fmt.Sprint(s.OriginPort), "ORIGINPORT",
 		fmt.Sprint(s.RedisPort), "REDISPORT",
 	).Replace(string(text))
