@@ -110,16 +110,17 @@ func (o *outcome) toOurs(r *row) (spread, bool) {
 	if r == nil || r.Contestant == ours || o.Name == "stampede" {
 		return spread{}, false
 	}
-	if base := o.base(r); base == nil || r.saturated() || base.saturated() {
+	base := o.base(r)
+	if base == nil || r.saturated() || base.saturated() {
 		return spread{}, false
 	}
-	return o.compared(r, (*round).cpu)
+	return ratio(r, base, (*round).cpu)
 }
 
 // byChance reports whether two ratios may be so far apart because each is of a few rounds: in 95 of 100 pairs of contests at least they are no further. Of
 // one round nobody knows.
 func byChance(apart, doubt, other float64) bool {
-	both := 2 * math.Hypot(doubt, other)
+	both := math.Hypot(doubt, other)
 	return apart <= both && !math.IsInf(both, 1)
 }
 

@@ -25,7 +25,7 @@ func (m *markdown) pairs(name string) {
 			}
 			cell := "-"
 			if s, ok := ratio(a, &o.Rows[j], (*round).cpu); ok && i != j {
-				cell = s.sure(twoDigits)
+				cell = s.withDoubt(twoDigits)
 			}
 			cells = append(cells, cell)
 		}

@@ -176,7 +176,7 @@ func ratio(a, b *row, figure func(*round) float64) (s spread, ok bool) {
 		return spread{}, false
 	}
 	s, ok = spreadOf(all)
-	s.Unsure, s.Doubt = quiet < fewest, uncertainty(all)
+	s.Unsure, s.Doubt = quiet < fewest, 2*uncertainty(all)
 	return s, ok
 }
 

@@ -123,7 +123,7 @@ func (s spread) without() spread {
 // Ratios are made within a round, and of rounds that count.
 func TestRatio(t *testing.T) {
 	a, b := &row{Rounds: rounds(10, 40, -1, 33)}, &row{Rounds: rounds(5, 20, 1, 11)}
-	if s, ok := ratio(a, b, (*round).cpu); !ok || s.without() != (spread{2, 2, 3, false, 0}) || s.Doubt != uncertainty([]float64{2, 2, 3}) {
+	if s, ok := ratio(a, b, (*round).cpu); !ok || s.without() != (spread{2, 2, 3, false, 0}) || s.Doubt != 2*uncertainty([]float64{2, 2, 3}) {
 		t.Errorf("%v, %t", s, ok)
 	}
 	if s, ok := (&row{Rounds: rounds(5, -1, -1)}).over((*round).cpu); ok {
@@ -212,7 +212,7 @@ func TestNumbersAreLegible(t *testing.T) {
 	if got := (spread{2, 1, 3, true, 0}).markedSpan(thousands) + ", " + span(spread{2, 1, 3, true, 0}, thousands) + ", " + span(spread{2, 2, 2, false, 0}, thousands); got != "2‡ (1 to 3), 2 (1 to 3), 2" {
 		t.Error(got)
 	}
-	if got := (spread{2, 1, 3, true, 0.1}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.5}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, true, math.Inf(1)}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.001}).markedSpan(twoDigits); got != "2.00‡ ± 0.40 (1.00 to 3.00), 2.00 ± 2.00, 2.00‡, 2.00" {
+	if got := (spread{2, 1, 3, true, 0.2}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 1}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, true, math.Inf(1)}).markedSpan(twoDigits) + ", " + (spread{2, 2, 2, false, 0.001}).markedSpan(twoDigits); got != "2.00‡ ± 0.40 (1.00 to 3.00), 2.00 ± 2.00, 2.00‡, 2.00" {
 		t.Error(got)
 	}
 }

@@ -10,7 +10,7 @@ import (
 type spread struct {
 	Median, Min, Max float64
 	Unsure           bool    // there were fewer than fewest undisturbed rounds, so all are in it
-	Doubt            float64 // of a ratio, as a share of it: at 95 of 100 times the median is no further than twice this from what more rounds would make it; infinite of one round
+	Doubt            float64 // of a ratio, as a share of it: as far from what more rounds would make it 95 of 100 medians are at most; infinite of one round
 }
 
 // spreadOf makes it of figures, if there are any.
@@ -37,9 +37,9 @@ func (s spread) marked(write func(float64) string) string {
 	return write(s.Median)
 }
 
-// sure writes a figure with its mark, and how sure it is, as far as there is something to tell: it is of several rounds, and not all alike.
-func (s spread) sure(write func(float64) string) string {
-	off := write(2 * s.Doubt * s.Median)
+// withDoubt writes a figure with its mark, and how sure it is, as far as there is something to tell: it is of several rounds, and not all alike.
+func (s spread) withDoubt(write func(float64) string) string {
+	off := write(s.Doubt * s.Median)
 	if math.IsInf(s.Doubt, 1) || off == write(0) {
 		return s.marked(write)
 	}
@@ -50,9 +50,9 @@ func (s spread) sure(write func(float64) string) string {
 func (s spread) markedSpan(write func(float64) string) string {
 	least, most := write(s.Min), write(s.Max)
 	if least == most {
-		return s.sure(write)
+		return s.withDoubt(write)
 	}
-	return fmt.Sprintf("%s (%s to %s)", s.sure(write), least, most)
+	return fmt.Sprintf("%s (%s to %s)", s.withDoubt(write), least, most)
 }
 
 // span writes median, least and most, without a mark: processor time in the same row has it.

@@ -182,7 +182,7 @@ func (m *markdown) ratios() {
 	m.short("CPU", func(contestant string) string { return ours + " to " + contestant }, func(o *outcome, r *row) string {
 		if own := o.plain(ours); own != nil && own != r {
 			if s, ok := ratio(own, r, (*round).cpu); ok {
-				return s.sure(twoDigits)
+				return s.withDoubt(twoDigits)
 			}
 		}
 		return ""
